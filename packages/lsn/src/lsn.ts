@@ -16,10 +16,10 @@ declare const brand: unique symbol;
 export type Lsn = bigint & { readonly [brand]: "Lsn" };
 
 /** PostgreSQL's InvalidXLogRecPtr: no record can be there, so it stands for "none yet". */
-export const INVALID_LSN: Lsn = 0n as Lsn;
+export const INVALID_LSN: Lsn = toLsn(0n);
 
 /** The last address, FFFFFFFF/FFFFFFFF. */
-export const MAX_LSN: Lsn = 0xffff_ffff_ffff_ffffn as Lsn;
+export const MAX_LSN: Lsn = toLsn(0xffff_ffff_ffff_ffffn);
 
 /** Bytes of a WAL block (XLOG_BLCKSZ). A build option of PostgreSQL that nobody changes; 8 KiB in every package. */
 export const BLOCK_BYTES = 8192;
@@ -39,8 +39,12 @@ const QUOTED_CHARACTERS_MAX = 40;
  * @throws {RangeError} `value` is negative or does not fit 64 bits
  */
 export function toLsn(value: bigint): Lsn {
-  if (value < 0n || value > MAX_LSN) throw new RangeError(`not an unsigned 64-bit LSN: ${String(value)}`);
-  return value as Lsn;
+  if (!isLsn(value)) throw new RangeError(`not an unsigned 64-bit LSN: ${String(value)}`);
+  return value;
+}
+
+function isLsn(value: bigint): value is Lsn {
+  return value >= 0n && value <= 0xffff_ffff_ffff_ffffn;
 }
 
 /**
@@ -53,7 +57,7 @@ export function tryParseLsn(text: string): Lsn | undefined {
   if (match === null) return undefined;
   const high = Number.parseInt(match[1] ?? "", 16);
   const low = Number.parseInt(match[2] ?? "", 16);
-  return ((BigInt(high) << 32n) | BigInt(low)) as Lsn;
+  return toLsn((BigInt(high) << 32n) | BigInt(low));
 }
 
 /**
@@ -122,5 +126,5 @@ export function blockOffset(lsn: Lsn): number {
 
 /** The first byte of the WAL block that holds `lsn`. */
 export function blockStart(lsn: Lsn): Lsn {
-  return (lsn & ~BigInt(BLOCK_BYTES - 1)) as Lsn;
+  return toLsn(lsn & ~BigInt(BLOCK_BYTES - 1));
 }

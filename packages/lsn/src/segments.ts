@@ -8,7 +8,7 @@
  *
  * Idea: the XLogFileName family of PostgreSQL's xlog_internal.h. Here the inverse refuses impossible names.
  */
-import { MAX_LSN } from "./lsn.js";
+import { MAX_LSN, toLsn } from "./lsn.js";
 import type { Lsn } from "./lsn.js";
 
 /** Smallest segment initdb accepts, bytes. */
@@ -84,7 +84,7 @@ export function segmentOffset(lsn: Lsn, segmentBytes: number): number {
  */
 export function segmentStart(segno: bigint, segmentBytes: number): Lsn {
   checkSegmentNumber(segno, segmentBytes);
-  return (segno * BigInt(segmentBytes)) as Lsn;
+  return toLsn(segno * BigInt(segmentBytes));
 }
 
 /**
