@@ -1,14 +1,28 @@
+// One vitest process for the whole workspace, one project for each package (`--project lsn` runs one).
+//
+// Workspace packages are read from their sources (the `@millrace/source` export condition), so that no test
+// needs a build of a sibling; only what a test spawns as a program runs from `dist`.
+import { readdirSync } from "node:fs";
 import { defineConfig } from "vitest/config";
+import type { TestProjectInlineConfiguration } from "vitest/config";
 
-// One vitest process for the whole workspace. Packages are read from their sources (the `@millrace/source`
-// export condition), so that no test needs a build of a sibling; only what is spawned runs from `dist`.
+const conditions = ["@millrace/source", "node", "import", "default"];
+
+function project(name: string, root: string): TestProjectInlineConfiguration {
+  return {
+    resolve: { conditions },
+    ssr: { resolve: { conditions } },
+    test: { name, root, include: ["test/**/*.test.ts"], testTimeout: 30_000, hookTimeout: 60_000 },
+  };
+}
+
+const workspaces = ["packages", "apps"].flatMap((group) =>
+  readdirSync(group).map((name) => project(name, `${group}/${name}`)),
+);
+
 export default defineConfig({
   test: {
-    projects: [
-      "packages/*",
-      "apps/*",
-      { test: { name: "repository", include: ["test/**/*.test.ts"], testTimeout: 60_000 } },
-    ],
+    projects: [...workspaces, project("repository", ".")],
     reporters: ["default", "./scripts/closing-line.ts"],
     coverage: { provider: "v8", include: ["packages/*/src/**", "apps/*/src/**"] },
   },

@@ -34,7 +34,9 @@ if (!existsSync(stampFile) || readFileSync(stampFile, "utf8") !== stamp) {
   const { packageManager } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
   const pnpm = packageManager.split("+")[0];
   // npm's own settings must not leak into pnpm (an npm_config_* variable is read by both).
-  const env = Object.fromEntries(Object.entries(process.env).filter(([key]) => !/^npm_(config|package)_/.test(key)));
+  const env = Object.fromEntries(
+    Object.entries(process.env).filter(([key]) => !/^npm_(config|package)_/.test(key)),
+  );
   const install = ["--yes", pnpm, "install", "--frozen-lockfile", "--prefer-offline"];
   const done = spawnSync("npx", install, { cwd: root, stdio: ["ignore", 2, 2], env: { ...env, CI: "1" } });
   if (done.status !== 0) {
