@@ -1,0 +1,17 @@
+/**
+ * The public face of @millrace/duplex: bounded channels within one thread (one-way, two-way, merging, for a single
+ * value) and the gate that waits for their users at shutdown.
+ */
+export { CLOSED } from "./ends.js";
+export type { CallOptions, Receiver, Sender } from "./ends.js";
+export { channel, CHANNEL_CAPACITY_MAX } from "./channel.js";
+export { duplex } from "./duplex.js";
+export type { DuplexEnd } from "./duplex.js";
+export { foldChannel } from "./fold-channel.js";
+export type { FoldResult } from "./fold-channel.js";
+export { oneshot } from "./oneshot.js";
+export type { OneshotReceiver, OneshotSender } from "./oneshot.js";
+export { Gate } from "./gate.js";
+export type { GateGuard } from "./gate.js";
+export { ChannelClosedError, DuplexError, GateClosedError } from "./errors.js";
+export type { DuplexErrorCode } from "./errors.js";
