@@ -1,0 +1,11 @@
+/**
+ * The public face of @millrace/wal-proposer: an elected proposer that makes WAL durable on a quorum of acceptors,
+ * and the bridge that feeds it from a stock PostgreSQL.
+ */
+export { ProposerError } from "./errors.js";
+export type { ProposerErrorCode } from "./errors.js";
+export { systemClock } from "./timers.js";
+export type { Clock, Timer } from "./timers.js";
+export { RING_BYTES_DEFAULT, WalRing } from "./wal-ring.js";
+export { checkReport, PositionReporter, REPORT_INTERVAL_MS, UNCHANGED_GAP_MS } from "./position-reporter.js";
+export type { PositionReport, PositionReporterOptions } from "./position-reporter.js";
