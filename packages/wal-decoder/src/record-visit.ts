@@ -1,0 +1,70 @@
+/**
+ * What a visitor sees of a record: one view, filled again for each record.
+ *
+ * Numbers are plain fields, LSNs are made when asked for, so that a visitor that only counts costs no allocation.
+ * Only the decoder writes here, and only right before it calls the visitor.
+ */
+import type { Lsn } from "@millrace/lsn";
+import { lsnOf } from "./position.js";
+
+/**
+ * As many of a record's first bytes are kept in one piece, whatever pages and chunks it came in. Enough for the
+ * header and the whole body of OVERWRITE_CONTRECORD and END_OF_RECOVERY, and for the timelines in a CHECKPOINT.
+ */
+export const HEAD_BYTES = 64;
+
+/** A complete record whose checksum was right. Valid during the visit only: the next record reuses the object. */
+export interface RecordVisit {
+  /** Where the record begins, behind any page header; what pg_waldump prints as `lsn`. */
+  readonly startLsn: Lsn;
+  /** Where the next record may begin: aligned to 8, the next segment's start for a segment switch. */
+  readonly endLsn: Lsn;
+  /** Start of the record before, as this record says. */
+  readonly prevLsn: Lsn;
+  /** Resource manager: 0 to 21 are PostgreSQL's, 128 to 255 belong to extensions. */
+  readonly rmid: number;
+  /** Operation in the upper half, flags in the lower. */
+  readonly info: number;
+  /** Transaction id, 0 if none. */
+  readonly xid: number;
+  /** The record's length, bytes, page headers and padding not counted: 24 to 1 069 547 520. */
+  readonly totalBytes: number;
+  /** Timeline of the page where the record ended; 0 before the first page header. */
+  readonly timelineId: number;
+  /** The record's first bytes, at most `HEAD_BYTES` of them. Lent for the visit; made when asked for. */
+  readonly head: Uint8Array;
+}
+
+/** The writable side of `RecordVisit`. */
+export class RecordView implements RecordVisit {
+  startHigh = 0;
+  startLow = 0;
+  segmentHigh = 0;
+  segmentLow = 0;
+  endOffset = 0;
+  rmid = 0;
+  info = 0;
+  xid = 0;
+  totalBytes = 0;
+  timelineId = 0;
+  prevHigh = 0;
+  prevLow = 0;
+  source: Uint8Array = new Uint8Array(0);
+  sourceAt = 0;
+
+  get startLsn(): Lsn {
+    return lsnOf(this.startHigh, this.startLow, 0);
+  }
+
+  get endLsn(): Lsn {
+    return lsnOf(this.segmentHigh, this.segmentLow, this.endOffset);
+  }
+
+  get prevLsn(): Lsn {
+    return lsnOf(this.prevHigh, this.prevLow, 0);
+  }
+
+  get head(): Uint8Array {
+    return this.source.subarray(this.sourceAt, this.sourceAt + Math.min(this.totalBytes, HEAD_BYTES));
+  }
+}
