@@ -20,12 +20,10 @@ import type {
   ProtocolVersion,
   VoteResponse,
 } from "./messages.js";
-import {
-  pageserverFeedbackBytes,
-  parsePageserverFeedback,
-  writePageserverFeedback,
-} from "./pageserver-feedback.js";
+import { parsePageserverFeedback, serializePageserverFeedback } from "./pageserver-feedback.js";
 import { checkVersion, readTag, TAG, writeTag } from "./tags.js";
+
+const NO_TAIL = new Uint8Array(0);
 
 /**
  * Parses what an acceptor sent.
@@ -57,14 +55,9 @@ export function parseAcceptorMessage(payload: Uint8Array, version: ProtocolVersi
  */
 export function serializeAcceptorMessage(message: AcceptorMessage, version: ProtocolVersion): Uint8Array {
   checkVersion(version);
-  switch (message.type) {
-    case "greeting":
-      return serializeGreeting(message, version);
-    case "vote-response":
-      return serializeVoteResponse(message, version);
-    case "append-response":
-      return serializeAppendResponse(message, version);
-  }
+  if (message.type === "append-response") return serializeAppendResponse(message, version);
+  if (message.type === "vote-response") return serializeVoteResponse(message, version);
+  return serializeGreeting(message, version);
 }
 
 function parseGreeting(payload: Uint8Array, version: ProtocolVersion): AcceptorGreeting {
@@ -148,12 +141,11 @@ function serializeVoteResponse(message: VoteResponse, version: ProtocolVersion):
 
 function serializeAppendResponse(message: AppendResponse, version: ProtocolVersion): Uint8Array {
   const { hotStandby, pageserver } = message;
-  const tailBytes = pageserver === undefined ? 0 : pageserverFeedbackBytes(pageserver);
-  const writer = new ByteWriter((version === 2 ? 56 : 53) + tailBytes, version === 2);
+  const tail = pageserver === undefined ? NO_TAIL : serializePageserverFeedback(pageserver);
+  const writer = new ByteWriter((version === 2 ? 56 : 53) + tail.byteLength, version === 2);
   writeTag(writer, TAG.append, version);
   if (version === 3) writer.u32(message.generation);
   writer.u64(message.term).u64(message.flushLsn).u64(message.commitLsn);
   writer.i64(hotStandby.timestamp).u64(hotStandby.xmin).u64(hotStandby.catalogXmin);
-  if (pageserver !== undefined) writePageserverFeedback(writer, pageserver);
-  return writer.bytes;
+  return writer.copy(tail).bytes;
 }

@@ -44,7 +44,8 @@ const FIELD_OF_KEY: ReadonlyMap<string, Field> = new Map<string, Field>([
   ["corruption_detected", "corruptionDetected"],
 ]);
 
-const WRITTEN_KEYS: readonly (readonly [string, Field])[] = [
+type WrittenField = Exclude<Field, "shardNumber" | "corruptionDetected">;
+const WRITTEN_KEYS: readonly (readonly [string, WrittenField])[] = [
   ["current_timeline_size", "currentTimelineSize"],
   ["ps_writelsn", "lastReceivedLsn"],
   ["ps_flushlsn", "diskConsistentLsn"],
@@ -97,40 +98,38 @@ export function parsePageserverFeedback(bytes: Uint8Array): PageserverFeedback {
   return result;
 }
 
-/** Writes a feedback body: five keys always, the shard number and the corruption flag only when they are set. */
+/**
+ * Writes a feedback body: five keys always, the shard number and the corruption flag only when they are set. The
+ * result is given to the caller.
+ *
+ * @throws {RangeError} a value that does not fit its field
+ */
 export function serializePageserverFeedback(feedback: PageserverFeedback): Uint8Array {
-  const writer = new ByteWriter(pageserverFeedbackBytes(feedback), false);
-  writePageserverFeedback(writer, feedback);
+  const { shardNumber, corruptionDetected } = feedback;
+  const writer = new ByteWriter(bodyBytes(feedback), false);
+  writer.u8(WRITTEN_KEYS.length + (shardNumber > 0 ? 1 : 0) + (corruptionDetected ? 1 : 0));
+  for (const [key, field] of WRITTEN_KEYS) {
+    writeKey(writer, key, field);
+    if (field === "replyTime") writer.i64(feedback.replyTime);
+    else writer.u64(feedback[field]);
+  }
+  if (shardNumber > 0) {
+    writeKey(writer, SHARD_KEY, "shardNumber");
+    writer.u32(shardNumber);
+  }
+  if (corruptionDetected) {
+    writeKey(writer, CORRUPTION_KEY, "corruptionDetected");
+    writer.u8(1);
+  }
   return writer.bytes;
 }
 
-/** Length of the body that {@link serializePageserverFeedback} makes. */
-export function pageserverFeedbackBytes(feedback: PageserverFeedback): number {
+function bodyBytes(feedback: PageserverFeedback): number {
   let total = 1;
   for (const [key, field] of WRITTEN_KEYS) total += entryBytes(key, field);
   if (feedback.shardNumber > 0) total += entryBytes(SHARD_KEY, "shardNumber");
   if (feedback.corruptionDetected) total += entryBytes(CORRUPTION_KEY, "corruptionDetected");
   return total;
-}
-
-/** Appends a body to a message; the tail is big-endian whatever the rest of the message is. */
-export function writePageserverFeedback(writer: ByteWriter, feedback: PageserverFeedback): void {
-  const extra = (feedback.shardNumber > 0 ? 1 : 0) + (feedback.corruptionDetected ? 1 : 0);
-  writer.u8(WRITTEN_KEYS.length + extra);
-  for (const [key, field] of WRITTEN_KEYS) {
-    writeKey(writer, key, field);
-    const value = feedback[field];
-    if (field === "replyTime") writer.i64(BigInt(value));
-    else writer.u64(BigInt(value));
-  }
-  if (feedback.shardNumber > 0) {
-    writeKey(writer, SHARD_KEY, "shardNumber");
-    writer.u32(feedback.shardNumber);
-  }
-  if (feedback.corruptionDetected) {
-    writeKey(writer, CORRUPTION_KEY, "corruptionDetected");
-    writer.u8(1);
-  }
 }
 
 function writeKey(writer: ByteWriter, key: string, field: Field): void {

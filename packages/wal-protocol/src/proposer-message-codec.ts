@@ -68,21 +68,10 @@ export function parseProposerMessage(payload: Uint8Array, version: ProtocolVersi
  */
 export function serializeProposerMessage(message: ProposerMessage, version: ProtocolVersion): Uint8Array {
   checkVersion(version);
-  switch (message.type) {
-    case "greeting":
-      return version === 2 ? serializeGreetingV2(message) : serializeGreetingV3(message);
-    case "vote-request":
-      return serializeVoteRequest(message, version);
-    case "elected":
-      return serializeElected(message, version);
-    case "append-request":
-      if (BigInt(message.walData.byteLength) !== message.endLsn - message.beginLsn) {
-        throw new RangeError(
-          `${String(message.walData.byteLength)} WAL bytes do not fill the announced range`,
-        );
-      }
-      return Buffer.concat([appendRequestHeader(message, version), message.walData]);
-  }
+  if (message.type === "append-request") return serializeAppendRequest(message, version);
+  if (message.type === "vote-request") return serializeVoteRequest(message, version);
+  if (message.type === "elected") return serializeElected(message, version);
+  return version === 2 ? serializeGreetingV2(message) : serializeGreetingV3(message);
 }
 
 /**
@@ -136,6 +125,14 @@ function parseAppendRequest(payload: Uint8Array, version: ProtocolVersion): Appe
     truncateLsn: view.getBigUint64(lsnOffset + 24, littleEndian) as Lsn,
     walData: payload.subarray(headerBytes, headerBytes + walBytes),
   };
+}
+
+function serializeAppendRequest(message: AppendRequest, version: ProtocolVersion): Uint8Array {
+  const { walData } = message;
+  if (BigInt(walData.byteLength) !== message.endLsn - message.beginLsn) {
+    throw new RangeError(`${String(walData.byteLength)} WAL bytes do not fill the announced range`);
+  }
+  return Buffer.concat([appendRequestHeader(message, version), walData]);
 }
 
 function parseGreetingV3(payload: Uint8Array): ProposerGreeting {

@@ -13,6 +13,7 @@
  *
  * Idea: Neon's safekeeper (TermHistory, find_highest_common_point), which is Raft's log matching without indexes.
  */
+import { formatLsn } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
 import { ProtocolError } from "./errors.js";
 
@@ -92,7 +93,7 @@ export function highestCommonPoint(
     if (ours.lsn !== theirs.lsn) {
       throw new ProtocolError(
         "ERR_PROTOCOL_HISTORY",
-        `term ${String(ours.term)} starts at ${String(ours.lsn)} for the proposer and at ${String(theirs.lsn)} for the acceptor`,
+        `term ${String(ours.term)} starts at ${formatLsn(ours.lsn)} for the proposer and at ${formatLsn(theirs.lsn)} for the acceptor`,
       );
     }
     common = ours;
