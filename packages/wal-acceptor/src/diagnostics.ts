@@ -1,0 +1,53 @@
+/**
+ * What happens inside an acceptor, for whoever wants to log or count it: one diagnostics channel.
+ *
+ * The package never logs. It publishes tagged objects here, synchronously, and only builds one when somebody
+ * listens. A listener must neither throw nor block, and must not change anything from inside the call.
+ */
+import { channel } from "node:diagnostics_channel";
+import type { Channel } from "node:diagnostics_channel";
+
+/** Name of the channel on which `AcceptorEvent`s are published. */
+export const ACCEPTOR_CHANNEL = "millrace:wal-acceptor";
+
+/** Where something happened; the ids are absent before a connection has named them. */
+export interface EventPlace {
+  readonly connectionId?: number | undefined;
+  readonly tenantId?: string | undefined;
+  readonly timelineId?: string | undefined;
+}
+
+/** Everything this package publishes. `level` is what a log should use. */
+export type AcceptorEvent = EventPlace &
+  (
+    | { readonly type: "connection-opened"; readonly level: "debug" }
+    | { readonly type: "connection-closed"; readonly level: "debug" }
+    | { readonly type: "connection-failed"; readonly level: "info" | "error"; readonly error: unknown }
+    | {
+        readonly type: "command-failed";
+        readonly level: "info";
+        readonly command: string;
+        readonly error: unknown;
+      }
+    | { readonly type: "stream-started"; readonly level: "info"; readonly protocolVersion: number }
+    | {
+        readonly type: "stream-ended";
+        readonly level: "info" | "error";
+        readonly reason: string;
+        readonly error: unknown;
+      }
+    /** The acceptor task did not take a message for so long; reported once it did. */
+    | { readonly type: "slow-queue"; readonly level: "warn"; readonly blockedMs: number }
+    | { readonly type: "timeline-created"; readonly level: "info" }
+    | { readonly type: "timeline-deleted"; readonly level: "info" }
+    | { readonly type: "timeline-unloadable"; readonly level: "error"; readonly error: unknown }
+    | { readonly type: "timeline-broken"; readonly level: "error"; readonly error: unknown }
+    | { readonly type: "background-save-failed"; readonly level: "error"; readonly error: unknown }
+  );
+
+const events: Channel<unknown, AcceptorEvent> = channel(ACCEPTOR_CHANNEL) as Channel<unknown, AcceptorEvent>;
+
+/** Publishes what `event` builds, if anybody listens. */
+export function publish(event: () => AcceptorEvent): void {
+  if (events.hasSubscribers) events.publish(event());
+}

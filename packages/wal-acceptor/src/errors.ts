@@ -1,0 +1,139 @@
+/**
+ * What can go wrong in an acceptor, as codes.
+ *
+ * One class for every expected failure: a peer that breaks the protocol, a disk that fails, a timeline that is
+ * not there. Callers compare `code`. Texts of consensus refusals keep the words that Neon's safekeeper uses
+ * ("generation mismatch", "gap", "rewrites", "unexpected truncation point", "before ProposerElected"), because
+ * operators and tests search logs for them. `sqlState` is what a client of the WAL port sees.
+ *
+ * Broken invariants of this package's own code are assertions and do not appear here.
+ */
+
+/** Every code of this package. */
+export type AcceptorErrorCode =
+  // A peer's message was refused; the timeline's state is unchanged unless the line says otherwise.
+  | "ERR_ACCEPTOR_GREETING_MISMATCH" // the greeting's ids, major version or segment size are not this timeline's
+  | "ERR_ACCEPTOR_SYSTEM_ID_MISMATCH" // the greeting comes from another cluster, and adopting it is not allowed
+  | "ERR_ACCEPTOR_NOT_A_MEMBER" // the greeting's newer configuration does not list this node
+  | "ERR_ACCEPTOR_GENERATION_MISMATCH" // vote, elected or append of another configuration generation
+  | "ERR_ACCEPTOR_BEFORE_ELECTED" // WAL of a term whose ProposerElected was not handled
+  | "ERR_ACCEPTOR_HISTORY_INVALID" // a term history that no correct proposer can send
+  | "ERR_ACCEPTOR_TRUNCATION_POINT" // ProposerElected names another start than the highest common point
+  | "ERR_ACCEPTOR_REWRITE" // an append begins before the end of what was written
+  | "ERR_ACCEPTOR_GAP" // an append begins after the end of what was written
+  | "ERR_ACCEPTOR_SAFETY_VIOLATION" // obeying would have removed committed WAL; the timeline is broken from now on
+  | "ERR_ACCEPTOR_BROKEN" // the timeline stopped after a safety violation; reopen after an operator looked
+  | "ERR_ACCEPTOR_WAL_INVALID" // received WAL does not decode; it is on disk, never acknowledged, next truncate cuts it
+  | "ERR_ACCEPTOR_PG_VERSION" // WAL of a PostgreSQL major version whose format is not known here
+  // Storage.
+  | "ERR_ACCEPTOR_TRUNCATE_FIRST" // the WAL's end is not clean; a truncation must come before the next write
+  | "ERR_ACCEPTOR_NO_SPACE" // the disk or quota is full; retry when there is space
+  | "ERR_ACCEPTOR_IO" // another failed system call; `cause` has errno
+  | "ERR_ACCEPTOR_POISONED" // a sync failed: what is durable is unknown, the process must be restarted
+  | "ERR_ACCEPTOR_CLOSED" // used after close
+  | "ERR_ACCEPTOR_CONTROL_MISSING" // no control file in the timeline's directory
+  | "ERR_ACCEPTOR_CONTROL_CORRUPT" // the control file fails its checksum or does not parse
+  | "ERR_ACCEPTOR_CONTROL_VERSION" // the control file was written by a newer version
+  | "ERR_ACCEPTOR_WAL_MISSING" // WAL that the control file proves to have existed is not on disk
+  | "ERR_ACCEPTOR_SEGMENT_REMOVED" // a reader asks for WAL that was removed or never was here
+  // Timelines and connections.
+  | "ERR_ACCEPTOR_TIMELINE_NOT_FOUND"
+  | "ERR_ACCEPTOR_TIMELINE_EXISTS" // a directory with this name exists and is not a loaded timeline
+  | "ERR_ACCEPTOR_TIMELINE_CREATING" // another creation of the same timeline is under way
+  | "ERR_ACCEPTOR_TIMELINE_DELETED" // a tombstone forbids creating it again
+  | "ERR_ACCEPTOR_CANCELLED" // the timeline is being deleted or closed
+  | "ERR_ACCEPTOR_STARTUP" // startup parameters that are malformed or contradict each other
+  | "ERR_ACCEPTOR_COMMAND_SYNTAX" // unknown or malformed command
+  | "ERR_ACCEPTOR_COMMAND_VALUE" // a command's option has a value outside its type
+  | "ERR_ACCEPTOR_UNSUPPORTED" // understood, but not something an acceptor does
+  | "ERR_ACCEPTOR_CONNECTION_LIMIT" // the timeline has as many connections of this kind as it may
+  | "ERR_ACCEPTOR_JSON"; // text that is not JSON
+
+const SQL_STATES: Readonly<Record<AcceptorErrorCode, string>> = {
+  ERR_ACCEPTOR_GREETING_MISMATCH: "XX000",
+  ERR_ACCEPTOR_SYSTEM_ID_MISMATCH: "XX000",
+  ERR_ACCEPTOR_NOT_A_MEMBER: "XX000",
+  ERR_ACCEPTOR_GENERATION_MISMATCH: "XX000",
+  ERR_ACCEPTOR_BEFORE_ELECTED: "XX000",
+  ERR_ACCEPTOR_HISTORY_INVALID: "XX000",
+  ERR_ACCEPTOR_TRUNCATION_POINT: "XX000",
+  ERR_ACCEPTOR_REWRITE: "XX000",
+  ERR_ACCEPTOR_GAP: "XX000",
+  ERR_ACCEPTOR_SAFETY_VIOLATION: "XX000",
+  ERR_ACCEPTOR_BROKEN: "XX000",
+  ERR_ACCEPTOR_WAL_INVALID: "XX000",
+  ERR_ACCEPTOR_PG_VERSION: "XX000",
+  ERR_ACCEPTOR_TRUNCATE_FIRST: "XX000",
+  ERR_ACCEPTOR_NO_SPACE: "53100",
+  ERR_ACCEPTOR_IO: "58030",
+  ERR_ACCEPTOR_POISONED: "58030",
+  ERR_ACCEPTOR_CLOSED: "57P01",
+  ERR_ACCEPTOR_CONTROL_MISSING: "XX000",
+  ERR_ACCEPTOR_CONTROL_CORRUPT: "XX000",
+  ERR_ACCEPTOR_CONTROL_VERSION: "XX000",
+  ERR_ACCEPTOR_WAL_MISSING: "XX000",
+  ERR_ACCEPTOR_SEGMENT_REMOVED: "58P01",
+  ERR_ACCEPTOR_TIMELINE_NOT_FOUND: "42704",
+  ERR_ACCEPTOR_TIMELINE_EXISTS: "42710",
+  ERR_ACCEPTOR_TIMELINE_CREATING: "55006",
+  ERR_ACCEPTOR_TIMELINE_DELETED: "57P01",
+  ERR_ACCEPTOR_CANCELLED: "57P01",
+  ERR_ACCEPTOR_TIMELINE_REFUSED: "XX000",
+  ERR_ACCEPTOR_STARTUP: "08P01",
+  ERR_ACCEPTOR_COMMAND_SYNTAX: "42601",
+  ERR_ACCEPTOR_COMMAND_VALUE: "22023",
+  ERR_ACCEPTOR_UNSUPPORTED: "0A000",
+  ERR_ACCEPTOR_FORBIDDEN: "42501",
+  ERR_ACCEPTOR_CONNECTION_LIMIT: "53300",
+  ERR_ACCEPTOR_NO_GREETING: "XX000",
+  ERR_ACCEPTOR_TASK_PANICKED: "XX000",
+  ERR_ACCEPTOR_SHUTTING_DOWN: "57P01",
+  ERR_ACCEPTOR_DIRECTORY_LOCKED: "55006",
+  ERR_ACCEPTOR_NODE_ID: "XX000",
+  ERR_ACCEPTOR_TOMBSTONES_CORRUPT: "XX000",
+  ERR_ACCEPTOR_JSON: "22023",
+  ERR_ACCEPTOR_STARTUP: "08P01",
+  ERR_ACCEPTOR_COMMAND_SYNTAX: "42601",
+  ERR_ACCEPTOR_COMMAND_VALUE: "22023",
+  ERR_ACCEPTOR_UNSUPPORTED: "0A000",
+  ERR_ACCEPTOR_CONNECTION_LIMIT: "53300",
+  ERR_ACCEPTOR_JSON: "22P02",
+};
+
+/** Any expected failure of this package. */
+export class AcceptorError extends Error {
+  override readonly name = "AcceptorError";
+  readonly code: AcceptorErrorCode;
+
+  constructor(code: AcceptorErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+
+  /** The SQLSTATE under which the WAL port reports this error. */
+  get sqlState(): string {
+    return SQL_STATES[this.code];
+  }
+}
+
+/** Whether `error` is this package's error with that code; compares by code, so that two installed copies agree. */
+export function isAcceptorError(error: unknown, code: AcceptorErrorCode): error is AcceptorError {
+  return error instanceof Error && (error as { code?: unknown }).code === code;
+}
+
+/** What the kernel says when there is no room: the disk is full, or the user's or project's quota is. */
+const NO_SPACE_CODES: ReadonlySet<unknown> = new Set(["ENOSPC", "EDQUOT", "EFBIG"]);
+
+/**
+ * Wraps a failed system call once, adding what was being done.
+ *
+ * @returns ERR_ACCEPTOR_NO_SPACE for a full disk, quota or file-size limit, ERR_ACCEPTOR_IO otherwise; an error of
+ *   this package comes back unchanged
+ */
+export function storageError(doing: string, cause: unknown): AcceptorError {
+  if (cause instanceof AcceptorError) return cause;
+  const errno = cause instanceof Error ? (cause as { code?: unknown }).code : undefined;
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  const code = NO_SPACE_CODES.has(errno) ? "ERR_ACCEPTOR_NO_SPACE" : "ERR_ACCEPTOR_IO";
+  return new AcceptorError(code, `${doing}: ${reason}`, { cause });
+}
