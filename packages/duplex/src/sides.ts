@@ -8,7 +8,7 @@ import { CLOSED } from "./ends.js";
 import type { CallOptions, Receiver, Sender } from "./ends.js";
 import { ChannelClosedError } from "./errors.js";
 
-/** The state that both sides share. All methods are synchronous steps; none runs code of the channel's users. */
+/** The state that both sides share. All methods are synchronous steps. */
 export interface ChannelCore<T> {
   /** Stores the value, or hands it to a waiting receiver. */
   trySend(value: T): "sent" | "full" | "closed";
