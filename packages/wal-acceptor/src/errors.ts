@@ -42,11 +42,21 @@ export type AcceptorErrorCode =
   | "ERR_ACCEPTOR_TIMELINE_CREATING" // another creation of the same timeline is under way
   | "ERR_ACCEPTOR_TIMELINE_DELETED" // a tombstone forbids creating it again
   | "ERR_ACCEPTOR_CANCELLED" // the timeline is being deleted or closed
+  | "ERR_ACCEPTOR_TIMELINE_REFUSED" // the creation request itself is impossible
   | "ERR_ACCEPTOR_STARTUP" // startup parameters that are malformed or contradict each other
   | "ERR_ACCEPTOR_COMMAND_SYNTAX" // unknown or malformed command
   | "ERR_ACCEPTOR_COMMAND_VALUE" // a command's option has a value outside its type
   | "ERR_ACCEPTOR_UNSUPPORTED" // understood, but not something an acceptor does
+  | "ERR_ACCEPTOR_UNKNOWN_SETTING" // SHOW of a setting that is not known here
+  | "ERR_ACCEPTOR_NO_HISTORY_FILE" // a timeline without ancestors has no history file
+  | "ERR_ACCEPTOR_FORBIDDEN" // the connection's identity does not cover this timeline
   | "ERR_ACCEPTOR_CONNECTION_LIMIT" // the timeline has as many connections of this kind as it may
+  | "ERR_ACCEPTOR_NO_GREETING" // the first message of a WAL push is not a greeting
+  | "ERR_ACCEPTOR_TASK_PANICKED" // the task that processes a connection's messages ended by a bug
+  | "ERR_ACCEPTOR_SHUTTING_DOWN" // the node is closing
+  | "ERR_ACCEPTOR_DIRECTORY_LOCKED" // another process uses the data directory
+  | "ERR_ACCEPTOR_NODE_ID" // the data directory belongs to another node
+  | "ERR_ACCEPTOR_TOMBSTONES_CORRUPT" // the file of deleted timelines does not parse
   | "ERR_ACCEPTOR_JSON"; // text that is not JSON
 
 const SQL_STATES: Readonly<Record<AcceptorErrorCode, string>> = {
@@ -83,6 +93,8 @@ const SQL_STATES: Readonly<Record<AcceptorErrorCode, string>> = {
   ERR_ACCEPTOR_COMMAND_SYNTAX: "42601",
   ERR_ACCEPTOR_COMMAND_VALUE: "22023",
   ERR_ACCEPTOR_UNSUPPORTED: "0A000",
+  ERR_ACCEPTOR_UNKNOWN_SETTING: "42704",
+  ERR_ACCEPTOR_NO_HISTORY_FILE: "58P01",
   ERR_ACCEPTOR_FORBIDDEN: "42501",
   ERR_ACCEPTOR_CONNECTION_LIMIT: "53300",
   ERR_ACCEPTOR_NO_GREETING: "XX000",
@@ -92,12 +104,6 @@ const SQL_STATES: Readonly<Record<AcceptorErrorCode, string>> = {
   ERR_ACCEPTOR_NODE_ID: "XX000",
   ERR_ACCEPTOR_TOMBSTONES_CORRUPT: "XX000",
   ERR_ACCEPTOR_JSON: "22023",
-  ERR_ACCEPTOR_STARTUP: "08P01",
-  ERR_ACCEPTOR_COMMAND_SYNTAX: "42601",
-  ERR_ACCEPTOR_COMMAND_VALUE: "22023",
-  ERR_ACCEPTOR_UNSUPPORTED: "0A000",
-  ERR_ACCEPTOR_CONNECTION_LIMIT: "53300",
-  ERR_ACCEPTOR_JSON: "22P02",
 };
 
 /** Any expected failure of this package. */
@@ -119,6 +125,18 @@ export class AcceptorError extends Error {
 /** Whether `error` is this package's error with that code; compares by code, so that two installed copies agree. */
 export function isAcceptorError(error: unknown, code: AcceptorErrorCode): error is AcceptorError {
   return error instanceof Error && (error as { code?: unknown }).code === code;
+}
+
+const OPERATING_CODE = /^ERR_(ACCEPTOR|CHANNEL|GATE|LSN|PROTOCOL|WAL|WIRE)_/;
+
+/**
+ * Whether `error` is an expected failure: of this package or of one it is built on. Anything else (a failed
+ * assertion, a TypeError) is a bug, after which the state that was being changed cannot be trusted.
+ */
+export function isOperatingError(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  const { code } = error as { code?: unknown };
+  return typeof code === "string" && OPERATING_CODE.test(code);
 }
 
 /** What the kernel says when there is no room: the disk is full, or the user's or project's quota is. */

@@ -10,7 +10,18 @@ export type { FileStatus, FileSystem, OpenFile, OpenMode } from "./file-system.j
 export { initialState } from "./persistent-state.js";
 export type { InitialStateOptions, PersistentState, ServerInfo } from "./persistent-state.js";
 export type { ControlStore } from "./control-store.js";
+export { CONTROL_FILE_NAME } from "./control-file.js";
+export { createDiskControlFile, openDiskControlStore } from "./disk-control-store.js";
+export type { DiskControlStoreOptions } from "./disk-control-store.js";
+export { createMemoryControlStore } from "./memory-control-store.js";
+export type { MemoryControlStore, MemoryControlStoreOptions } from "./memory-control-store.js";
 export type { WalReader, WalStore } from "./wal-store.js";
+export { openDiskWalStore } from "./disk-wal-store.js";
+export type { DiskWalStoreOptions } from "./disk-wal-store.js";
+export { createMemoryWalStore, MemoryWalDisk } from "./memory-wal-store.js";
+export type { MemoryWalStep, MemoryWalStoreOptions } from "./memory-wal-store.js";
+export { removableSegment } from "./wal-removal.js";
+export type { RemovalPositions } from "./wal-removal.js";
 export { CONTROL_SAVE_INTERVAL_MS, SAFETY_VIOLATION_CHANNEL, SafekeeperCore } from "./safekeeper-core.js";
 export type {
   FlushWal,
