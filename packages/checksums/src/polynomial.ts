@@ -52,6 +52,7 @@ export function powerOfX8(count: number): number {
   let rest = count;
   // The exponent of two starts at 3, for the eight bits of a byte.
   for (const square of powersOfTwo().slice(3)) {
+    if (rest === 0) break;
     if (rest % 2 === 1) power = multiply(square, power);
     rest = Math.floor(rest / 2);
   }

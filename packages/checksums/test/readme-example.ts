@@ -1,0 +1,10 @@
+import assert from "node:assert/strict";
+import { combineCrc32c, Crc32c, crc32c } from "@millrace/checksums";
+
+const [head, tail] = [Buffer.from("1234"), Buffer.from("56789")];
+const whole = crc32c(Buffer.concat([head, tail]));
+
+assert.equal(whole, 0xe3069283);
+assert.equal(crc32c(tail, crc32c(head)), whole);
+assert.equal(new Crc32c().update(head).update(tail).digest(), whole);
+assert.equal(combineCrc32c(crc32c(head), crc32c(tail), tail.length), whole);
