@@ -45,6 +45,9 @@ function write(value: unknown, depth: number): string {
       return JSON.stringify(value);
     case "object":
       return value === null ? "null" : writeNested(value, depth + 1);
+    case "undefined":
+    case "function":
+    case "symbol":
     default:
       throw new TypeError(`a value of type ${typeof value} has no JSON form`);
   }
@@ -115,6 +118,7 @@ class Parser {
         return this.#word("false", false);
       case "n":
         return this.#word("null", null);
+      case undefined:
       default:
         return this.#number();
     }

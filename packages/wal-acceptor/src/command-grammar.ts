@@ -153,6 +153,7 @@ function parseTokens(tokens: TokenReader): WalPortCommand {
       throw tokens.unsupported();
     case "SELECT":
       return parseSetSearchPath(tokens);
+    case undefined:
     default:
       if (keyword !== undefined && UNSUPPORTED.has(keyword)) {
         return { type: "unsupported", command: keyword, hint: UNSUPPORTED.get(keyword) };

@@ -128,6 +128,7 @@ function messageCost(message: ProposerMessage): number {
       return MESSAGE_OVERHEAD_BYTES + (members.length + newMembers.length) * MEMBER_BYTES;
     }
     case "vote-request":
+    default:
       return MESSAGE_OVERHEAD_BYTES;
   }
 }

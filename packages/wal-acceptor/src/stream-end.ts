@@ -62,6 +62,7 @@ export function decideStreamEnd(network: StreamEnd | undefined, task: TaskEnd): 
       if (isAcceptorError(task.error, "ERR_ACCEPTOR_CANCELLED")) return { kind: "cancelled" };
       return { kind: "failed", error: new Error("WAL acceptor", { cause: task.error }) };
     case "panicked":
+    default:
       return {
         kind: "failed",
         error: new AcceptorError("ERR_ACCEPTOR_TASK_PANICKED", "WalAcceptor task panicked", {
@@ -105,6 +106,7 @@ export function streamEndReport(end: StreamEnd): StreamEndReport {
         message: "terminating connection: the acceptor is shutting down",
       });
     case "failed":
+    default:
       return { send: errorFieldsOf(end.error), close: "graceful", level: "error" };
   }
 }
@@ -121,6 +123,11 @@ export function streamEndReason(end: StreamEnd): string {
       return `nothing received for ${end.idleMs} ms`;
     case "failed":
       return causeChain(end.error);
+    case "clean":
+    case "copy-done":
+    case "timeline-no-create":
+    case "cancelled":
+    case "shutting-down":
     default:
       return end.kind;
   }

@@ -78,6 +78,7 @@ export class Watch<T> {
   }
 
   #wake(): void {
-    for (const wake of [...this.#waiters]) wake();
+    const waiters = [...this.#waiters];
+    for (const wake of waiters) wake();
   }
 }

@@ -1,0 +1,221 @@
+/**
+ * A whole acceptor: a data directory, its timelines and its connections. Sockets come from outside, HTTP is
+ * somebody else's.
+ *
+ * Order of opening: lock, node id, timelines; nothing is answered before every loaded timeline's state is known to
+ * be durable. Order of closing: no new connections, streams drain what they have received and sync it, control files
+ * are saved, the lock is given up; everything is bounded, so that a stop takes less than ten seconds. A kill at any
+ * moment leads to the same state, only later: closing is an optimisation.
+ */
+import type { Duplex } from "node:stream";
+import { Gate } from "@millrace/duplex";
+import type { Authenticator } from "@millrace/pg-wire";
+
+import { MIN_FLUSH_GAP_MS_DEFAULT } from "./acceptor-task.js";
+import { systemClock } from "./clock.js";
+import type { Clock } from "./clock.js";
+import type { SystemIdMismatchPolicy } from "./core-greeting.js";
+import { nodeFileSystem } from "./file-system.js";
+import type { FileSystem } from "./file-system.js";
+import { IDLE_TIMEOUT_MS_DEFAULT } from "./network-reader.js";
+import { ensureNodeId, lockDirectory } from "./node-identity.js";
+import type { DirectoryLock } from "./node-identity.js";
+import { QUEUE_BYTES_DEFAULT } from "./proposer-queue.js";
+import type { PushSettings } from "./receive-wal.js";
+import { ensureDirectory } from "./small-files.js";
+import { TimelineRegistry } from "./timeline-registry.js";
+import type { UnloadableTimeline } from "./timeline-registry.js";
+import type { TimelineStatus } from "./timeline-status.js";
+import { createDiskTimelineStorage } from "./timeline-storage.js";
+import type { TimelineStorage } from "./timeline-storage.js";
+import { serveWalPort, SERVER_VERSION_DEFAULT } from "./wal-port.js";
+import type { WalPortListener } from "./wal-port.js";
+
+/** How a node is opened. */
+export interface AcceptorNodeOptions {
+  /** Made if it does not exist. */
+  readonly directory: string;
+  /** u64 above 0, kept in the directory for ever; may be left out once it is there. */
+  readonly nodeId?: bigint;
+  readonly clock?: Clock;
+  /** Default: the machine's. With another one the directory is not locked: a lock is about processes of a machine. */
+  readonly fileSystem?: FileSystem;
+  /** Timelines kept elsewhere than in the directory; default: `createDiskTimelineStorage`. */
+  readonly storage?: TimelineStorage;
+  /** Skip every sync: for tests and throw-away clusters. Default false. */
+  readonly noSync?: boolean;
+  /** Checks the tokens of connections; a listener may have its own. Default: everybody is trusted. */
+  readonly authenticator?: Authenticator;
+  /** server_version for connections whose timeline is unknown. Default "14.1". */
+  readonly serverVersion?: string;
+  /** Default "reject". */
+  readonly onSystemIdMismatch?: SystemIdMismatchPolicy;
+  /** Whether a proposer's greeting may create a timeline. Default true. */
+  readonly allowTimelineCreation?: boolean;
+  /** Sync when a transaction ends instead of only when a batch does. Default true. */
+  readonly flushOnCommit?: boolean;
+  /** Least milliseconds between two such syncs. Default 0.5. */
+  readonly minFlushGapMs?: number;
+  /** Bound of one stream's message queue. Default 32 MiB. */
+  readonly queueBytes?: number;
+  /** Silence after which a connection is dropped. Default 600 s. */
+  readonly idleTimeoutMs?: number;
+  /** Default 300 s. */
+  readonly controlSaveIntervalMs?: number;
+  /**
+   * Called once when a sync has failed: what is durable is unknown. The process must exit without delay and start
+   * again (by convention with code 70); until then every timeline concerned refuses everything. Must not throw.
+   */
+  readonly onFatal: (error: Error) => void;
+}
+
+/** A node at one moment. */
+export interface AcceptorNodeStatus {
+  readonly nodeId: bigint;
+  readonly closing: boolean;
+  /** Sockets being served. */
+  readonly connections: number;
+  readonly timelines: readonly TimelineStatus[];
+  readonly unloadable: readonly UnloadableTimeline[];
+}
+
+/** One acceptor. Close it to save its state; `await using` does. */
+export class AcceptorNode implements AsyncDisposable {
+  readonly nodeId: bigint;
+  readonly timelines: TimelineRegistry;
+  readonly #clock: Clock;
+  readonly #settings: PushSettings;
+  readonly #serverVersion: string;
+  readonly #authenticator: Authenticator | undefined;
+  readonly #lock: DirectoryLock | undefined;
+  readonly #connections = new Gate();
+  readonly #stop = new AbortController();
+  #closed: Promise<void> | undefined;
+
+  private constructor(
+    nodeId: bigint,
+    timelines: TimelineRegistry,
+    lock: DirectoryLock | undefined,
+    options: AcceptorNodeOptions,
+  ) {
+    this.nodeId = nodeId;
+    this.timelines = timelines;
+    this.#lock = lock;
+    this.#clock = options.clock ?? systemClock;
+    this.#serverVersion = options.serverVersion ?? SERVER_VERSION_DEFAULT;
+    this.#authenticator = options.authenticator;
+    this.#settings = {
+      flush: {
+        flushOnCommit: options.flushOnCommit ?? true,
+        minFlushGapMs: options.minFlushGapMs ?? MIN_FLUSH_GAP_MS_DEFAULT,
+      },
+      queueBytes: options.queueBytes ?? QUEUE_BYTES_DEFAULT,
+      idleTimeoutMs: options.idleTimeoutMs ?? IDLE_TIMEOUT_MS_DEFAULT,
+      allowTimelineCreation: options.allowTimelineCreation ?? true,
+    };
+  }
+
+  /**
+   * Takes the directory and recovers what is in it.
+   *
+   * @throws {AcceptorError} ERR_ACCEPTOR_DIRECTORY_LOCKED, ERR_ACCEPTOR_NODE_ID, ERR_ACCEPTOR_TOMBSTONES_CORRUPT,
+   *   ERR_ACCEPTOR_IO, ERR_ACCEPTOR_NO_SPACE; the lock is given up again. A timeline that cannot be opened is no
+   *   failure of the node: see `status().unloadable`
+   */
+  static async open(options: AcceptorNodeOptions): Promise<AcceptorNode> {
+    const { directory, noSync = false, clock = systemClock } = options;
+    const fileSystem = options.fileSystem ?? nodeFileSystem;
+    await ensureDirectory(fileSystem, directory);
+    const lock = options.fileSystem === undefined ? await lockDirectory(directory) : undefined;
+    try {
+      const nodeId = await ensureNodeId(fileSystem, directory, options.nodeId);
+      const onFatal = once(options.onFatal);
+      const timelines = await TimelineRegistry.open({
+        storage:
+          options.storage ?? createDiskTimelineStorage({ directory, fileSystem, noSync, clock, onFatal }),
+        nodeId,
+        clock,
+        onSystemIdMismatch: options.onSystemIdMismatch,
+        controlSaveIntervalMs: options.controlSaveIntervalMs,
+      });
+      return new AcceptorNode(nodeId, timelines, lock, options);
+    } catch (error) {
+      await lock?.[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  /** Whether `close` was called. */
+  get closing(): boolean {
+    return this.#stop.signal.aborted;
+  }
+
+  /**
+   * Serves one accepted socket until it is closed. Never rejects.
+   *
+   * @param socket given. From a net.Server made with `allowHalfOpen: true` and `noDelay: true`
+   * @param listener what is special about the port it came from, such as another authenticator or TLS
+   */
+  async handleConnection(socket: Duplex, listener: WalPortListener = {}): Promise<void> {
+    if (this.#connections.closing) {
+      socket.destroy();
+      return;
+    }
+    using guard = this.#connections.enter();
+    void guard;
+    await serveWalPort(socket, {
+      timelines: this.timelines,
+      clock: this.#clock,
+      settings: this.#settings,
+      serverVersion: this.#serverVersion,
+      listener: { authenticator: listener.authenticator ?? this.#authenticator, tls: listener.tls },
+      stopSignal: this.#stop.signal,
+    });
+  }
+
+  /** Everything there is to say about the node at this moment. */
+  status(): AcceptorNodeStatus {
+    return {
+      nodeId: this.nodeId,
+      closing: this.closing,
+      connections: this.#connections.holders,
+      timelines: this.timelines.list().map((timeline) => timeline.status()),
+      unloadable: this.timelines.unloadable(),
+    };
+  }
+
+  /**
+   * Stops: streams drain what they have received and sync it, everybody is told and disconnected, control files are
+   * saved. A second call gives the same promise.
+   *
+   * @throws {AcceptorError} what the first timeline could not save; everything is closed all the same
+   */
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
+    this.#stop.abort();
+    await this.#connections.close();
+    try {
+      await this.timelines.close();
+    } finally {
+      await this.#lock?.[Symbol.asyncDispose]();
+    }
+  }
+
+  /** Same as `close`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+function once(callback: (error: Error) => void): (error: Error) => void {
+  let called = false;
+  return (error) => {
+    if (called) return;
+    called = true;
+    callback(error);
+  };
+}
