@@ -50,7 +50,7 @@ export function saslPrep(password: string): string {
   if (PRINTABLE_ASCII.test(password)) return password;
   const mapped = password.replace(NON_ASCII_SPACES, " ").replace(MAPPED_TO_NOTHING, "");
   const normalised = mapped.normalize("NFKC");
-  if (normalised === "" || [...normalised].some(isProhibited)) return password;
+  if (normalised === "" || Array.from(normalised).some(isProhibited)) return password;
   if (RIGHT_TO_LEFT.test(normalised)) {
     if (LEFT_TO_RIGHT.test(normalised) || !RIGHT_TO_LEFT_ENDS.test(normalised)) return password;
   }

@@ -355,20 +355,16 @@ export class ServerSession {
   }
 
   #onStartupPacket(packet: StartupPacket): ServerEvent | undefined {
-    switch (packet.type) {
-      case "ssl-request":
-        return this.#onSslRequest();
-      case "gssenc-request":
-        if (this.#gssAsked || this.#secured) throw protocolError("repeated or misplaced GSSENCRequest");
-        this.#gssAsked = true;
-        this.#output.push(Buffer.from("N"));
-        return undefined;
-      case "cancel-request":
-        this.#state = "closed";
-        return packet;
-      default:
-        return this.#onStartup(packet.major, packet.minor, packet.parameters);
+    if (packet.type === "startup") return this.#onStartup(packet.major, packet.minor, packet.parameters);
+    if (packet.type === "ssl-request") return this.#onSslRequest();
+    if (packet.type === "cancel-request") {
+      this.#state = "closed";
+      return packet;
     }
+    if (this.#gssAsked || this.#secured) throw protocolError("repeated or misplaced GSSENCRequest");
+    this.#gssAsked = true;
+    this.#output.push(Buffer.from("N"));
+    return undefined;
   }
 
   #onSslRequest(): ServerEvent | undefined {
