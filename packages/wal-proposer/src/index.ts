@@ -9,3 +9,21 @@ export type { Clock, Timer } from "./timers.js";
 export { RING_BYTES_DEFAULT, WalRing } from "./wal-ring.js";
 export { checkReport, PositionReporter, REPORT_INTERVAL_MS, UNCHANGED_GAP_MS } from "./position-reporter.js";
 export type { PositionReport, PositionReporterOptions } from "./position-reporter.js";
+export { ProposerCore } from "./proposer-core.js";
+export type { ProposerState } from "./proposer-core.js";
+export {
+  ACCEPTORS_MAX,
+  CONNECTION_TIMEOUT_MS_DEFAULT,
+  HEARTBEAT_MS_DEFAULT,
+  RECONNECT_MS_DEFAULT,
+} from "./proposer-events.js";
+export type {
+  AcceptorView,
+  AlarmCode,
+  DisconnectReason,
+  ProposerCoreOptions,
+  ProposerEffect,
+  ProposerEvent,
+  RestartReason,
+} from "./proposer-events.js";
+export type { AcceptorState } from "./acceptor-progress.js";
