@@ -6,7 +6,9 @@ import { readdirSync } from "node:fs";
 import { defineConfig } from "vitest/config";
 import type { TestProjectInlineConfiguration } from "vitest/config";
 
-const conditions = ["@millrace/source", "node", "import", "default"];
+// vitest hands these to Node itself. "import" and "default" apply anyway; named here, they would also make
+// `require` take the ES module of a package that has both (pg-pool under pg).
+const conditions = ["@millrace/source", "node"];
 
 function project(name: string, root: string): TestProjectInlineConfiguration {
   return {

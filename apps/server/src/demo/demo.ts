@@ -1,0 +1,251 @@
+/**
+ * `millrace demo`: runs the all-in-one under load, kills an acceptor, and proves afterwards that nothing is lost.
+ *
+ * What is proven, each a row of the table: transactions were committed; an acceptor was killed with SIGKILL and came
+ * back while the load ran; commits never stopped for more than two seconds; each acceptor's WAL equals PostgreSQL's
+ * pg_wal byte for byte from the start of the timeline to the flush position; every acknowledged row is in the table;
+ * all processes end. The exit code is taken from the rows (report.ts).
+ *
+ * PostgreSQL keeps all WAL of the run, so that the comparison is over the whole of it. The program needs a PostgreSQL
+ * of its own for that: a server somewhere else cannot be asked for its files.
+ */
+import { join } from "node:path";
+
+import { formatLsn, parseLsn } from "@millrace/lsn";
+import type { Lsn } from "@millrace/lsn";
+import { temporaryDirectory } from "@millrace/postgres-process";
+
+import { AllInOne, StoppedError } from "../all-in-one.js";
+import type { DemoConfiguration } from "../configuration/all-in-one-options.js";
+import { EXIT, ServerError } from "../errors.js";
+import { fetchTimeline } from "../http/acceptor-client.js";
+import { createLogger } from "../logging.js";
+import { installLifetime } from "../parts/lifetime.js";
+import { delay, withDeadline } from "../waiting.js";
+import { CommitLog } from "./commit-log.js";
+import { corruptIfAsked } from "./corruption.js";
+import { commitOneMore, createTable, presentIds, runLoad, withClient } from "./load.js";
+import { allHold, formatReport } from "./report.js";
+import type { ReportRow } from "./report.js";
+import { compareWal } from "./wal-comparison.js";
+
+/** Commits must never stop for longer. */
+const PAUSE_MAX_MS = 2000;
+/** When the kill comes, as a share of the load: early enough for the acceptor to be back before the end. */
+const KILL_AT = 0.25;
+/** Which of the three is killed. */
+const VICTIM = 1;
+/** A lagging acceptor has to fetch what it missed; a minute is far above what a load of an hour leaves behind. */
+const CATCH_UP_MS = 60_000;
+const CATCH_UP_POLL_MS = 200;
+
+/** Nothing is removed from pg_wal during the run: the largest value, in MB, that PostgreSQL takes. */
+const KEEP_ALL_WAL: Readonly<Record<string, string>> = { wal_keep_size: "2147483647" };
+
+type Say = (line: string) => void;
+
+/** How the victim of the kill fared. */
+interface KillOutcome {
+  readonly pid: number | undefined;
+  readonly newPid: number | undefined;
+  readonly awayMs: number;
+  readonly duringLoad: boolean;
+}
+
+async function killOneAcceptor(app: AllInOne, signal: AbortSignal, say: Say): Promise<KillOutcome> {
+  const victim = app.acceptorProcess(VICTIM);
+  const { pid } = victim;
+  if (pid === undefined) return { pid, newPid: undefined, awayMs: 0, duringLoad: false };
+  const killedAt = performance.now();
+  process.kill(pid, "SIGKILL");
+  say(`acceptor ${VICTIM + 1} (pid ${pid}) killed with SIGKILL`);
+  await victim.readyOrEnded();
+  await victim.ready();
+  const awayMs = performance.now() - killedAt;
+  say(`acceptor ${VICTIM + 1} is back after ${(awayMs / 1000).toFixed(1)} s (pid ${victim.pid})`);
+  return { pid, newPid: victim.pid, awayMs, duringLoad: !signal.aborted };
+}
+
+interface LoadOutcome {
+  readonly log: CommitLog;
+  readonly kill: KillOutcome | undefined;
+}
+
+async function loadWithKill(app: AllInOne, configuration: DemoConfiguration, say: Say): Promise<LoadOutcome> {
+  const { seconds, connections } = configuration;
+  await createTable(app.postgresUrl);
+  say(`${connections} connections write for ${seconds} s`);
+  const end = new AbortController();
+  const log = new CommitLog(performance.now());
+  const load = runLoad({
+    url: app.postgresUrl,
+    connections,
+    log,
+    nowMs: () => performance.now(),
+    signal: end.signal,
+  });
+  let kill: KillOutcome | undefined;
+  const killing = delay(seconds * 1000 * KILL_AT).then(async () => {
+    kill = await killOneAcceptor(app, end.signal, say);
+  });
+  killing.catch(() => undefined);
+  await Promise.race([delay(seconds * 1000), load]);
+  end.abort();
+  log.finish(performance.now());
+  await load;
+  await withDeadline(killing, CATCH_UP_MS).catch(() => undefined);
+  return { log, kill };
+}
+
+/** PostgreSQL's flush position once every acceptor has flushed that far, and how far each one came. */
+async function waitForAll(app: AllInOne): Promise<{ flushLsn: Lsn; behind: string[]; tookMs: number }> {
+  const startedAt = performance.now();
+  return await withClient(app.postgresUrl, async (client) => {
+    for (;;) {
+      // A flush position can be in the middle of a record; one more commit brings it past that record.
+      await commitOneMore(client);
+      const result = await client.query<{ lsn: string }>("select pg_current_wal_flush_lsn() as lsn");
+      const flushLsn = parseLsn(result.rows[0]?.lsn ?? "0/0");
+      const behind: string[] = [];
+      for (const place of app.places) {
+        const timeline = await fetchTimeline(
+          place.httpUrl,
+          app.instance.tenantId,
+          app.instance.timelineId,
+        ).catch(() => undefined);
+        if (timeline === undefined || timeline.flushLsn < flushLsn) behind.push(`acceptor ${place.id}`);
+      }
+      const tookMs = performance.now() - startedAt;
+      if (behind.length === 0 || tookMs > CATCH_UP_MS) return { flushLsn, behind, tookMs };
+      await delay(CATCH_UP_POLL_MS);
+    }
+  });
+}
+
+async function comparisonRows(app: AllInOne, flushLsn: Lsn): Promise<ReportRow[]> {
+  const { cluster, instance } = app;
+  if (cluster === undefined)
+    throw new ServerError("ERR_SERVER_DEMO", "the demo needs a PostgreSQL of its own");
+  const rows: ReportRow[] = [];
+  for (const place of app.places) {
+    const name = `WAL of acceptor ${place.id} equals pg_wal`;
+    const timeline = await fetchTimeline(place.httpUrl, instance.tenantId, instance.timelineId);
+    const comparison = await compareWal(
+      {
+        name: "PostgreSQL",
+        directory: join(cluster.dataDirectory, "pg_wal"),
+        timelineId: 1,
+        partial: false,
+      },
+      {
+        name: `acceptor ${place.id}`,
+        directory: join(place.directory, instance.tenantId, instance.timelineId),
+        timelineId: 1,
+        partial: true,
+      },
+      timeline.timelineStartLsn,
+      flushLsn,
+      timeline.segmentBytes,
+    );
+    const range = `${formatLsn(timeline.timelineStartLsn)}..${formatLsn(flushLsn)}`;
+    rows.push(
+      comparison.equal
+        ? { name, figure: `${range}, ${comparison.bytes} bytes`, ok: comparison.bytes > 0 }
+        : { name, figure: comparison.reason, ok: false },
+    );
+  }
+  return rows;
+}
+
+function loadRows({ log, kill }: LoadOutcome): ReportRow[] {
+  const perSecond = log.durationMs > 0 ? Math.round((log.count * 1000) / log.durationMs) : 0;
+  return [
+    {
+      name: "transactions committed under load",
+      figure: `${log.count} in ${(log.durationMs / 1000).toFixed(1)} s (${perSecond}/s)`,
+      ok: log.count > 0,
+    },
+    {
+      name: "acceptor killed and back during the load",
+      figure:
+        kill?.pid === undefined
+          ? "it did not happen"
+          : `acceptor ${VICTIM + 1}, pid ${kill.pid} -> ${kill.newPid}, away ${(kill.awayMs / 1000).toFixed(1)} s`,
+      ok: kill?.newPid !== undefined && kill.newPid !== kill.pid && kill.duringLoad,
+    },
+    {
+      name: "longest time without a commit",
+      figure: `${Math.round(log.longestPauseMs)} ms (at most ${PAUSE_MAX_MS})`,
+      ok: log.longestPauseMs <= PAUSE_MAX_MS,
+    },
+  ];
+}
+
+/** The whole proof, from the load to the last comparison. */
+async function prove(app: AllInOne, configuration: DemoConfiguration, say: Say): Promise<ReportRow[]> {
+  const outcome = await loadWithKill(app, configuration, say);
+  say("load ended; waiting until every acceptor has everything");
+  const { flushLsn, behind, tookMs } = await waitForAll(app);
+  await corruptIfAsked(app, say);
+  say(`comparing all WAL up to ${formatLsn(flushLsn)}, byte by byte`);
+  const present = await presentIds(app.postgresUrl);
+  const missing = outcome.log.missingFrom(present);
+  return [
+    ...loadRows(outcome),
+    {
+      name: "every acceptor has all WAL",
+      figure:
+        behind.length === 0
+          ? `${formatLsn(flushLsn)}, after ${Math.round(tookMs)} ms`
+          : `behind: ${behind.join(", ")}`,
+      ok: behind.length === 0,
+    },
+    ...(await comparisonRows(app, flushLsn)),
+    {
+      name: "acknowledged transactions in the table",
+      figure: `${outcome.log.count - missing.length} of ${outcome.log.count}`,
+      ok: missing.length === 0 && outcome.log.count > 0,
+    },
+  ];
+}
+
+/** Runs the demo and gives the exit code: 0 only if every row holds. */
+export async function runDemo(configuration: DemoConfiguration): Promise<number> {
+  if (configuration.pg.startsWith("postgres")) {
+    throw new ServerError(
+      "ERR_SERVER_OPTION",
+      "--pg: the demo compares files of PostgreSQL's pg_wal and needs a PostgreSQL of its own; give system or embedded",
+    );
+  }
+  await using temporary =
+    configuration.dataDir === undefined ? await temporaryDirectory("millrace-demo-") : undefined;
+  const dataDir = configuration.dataDir ?? temporary?.path ?? "";
+  const logger = createLogger({ level: configuration.logLevel, format: configuration.logFormat });
+  const lifetime = installLifetime();
+  const app = new AllInOne({ ...configuration, dataDir, logger, postgresSettings: KEEP_ALL_WAL });
+  lifetime.onSecond(() => {
+    void app.kill().finally(() => process.exit(EXIT.interrupted));
+  });
+  const startedAt = performance.now();
+  const say: Say = (line) => {
+    process.stdout.write(`${((performance.now() - startedAt) / 1000).toFixed(1).padStart(6)} s  ${line}\n`);
+  };
+  const interrupted = lifetime.stopped.then(() => {
+    throw new StoppedError("interrupted");
+  });
+  interrupted.catch(() => undefined);
+  let rows: ReportRow[];
+  try {
+    await Promise.race([app.start(), interrupted]);
+    say(`up: ${app.postgresKind}, bridge, three acceptors`);
+    rows = await Promise.race([prove(app, configuration, say), interrupted]);
+  } catch (error) {
+    if (!(error instanceof StoppedError)) throw error;
+    process.stdout.write("interrupted: nothing was proven\n");
+    return EXIT.interrupted;
+  } finally {
+    await app.stop();
+  }
+  process.stdout.write(`\n${formatReport(rows)}`);
+  return allHold(rows) ? EXIT.ok : EXIT.failure;
+}

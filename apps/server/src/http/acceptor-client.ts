@@ -1,0 +1,163 @@
+/**
+ * The client of an acceptor's HTTP API: what the bridge and the demo ask of it.
+ *
+ * Answers are checked with zod before anything is believed. Every request has a deadline and a bound on the answer's
+ * size, because the other side may be anything that listens on that port.
+ */
+import { formatLsn, tryParseLsn } from "@millrace/lsn";
+import type { Lsn } from "@millrace/lsn";
+import { parseJson, stringifyJson } from "@millrace/wal-acceptor";
+import type { Configuration } from "@millrace/wal-protocol";
+import { z } from "zod";
+
+import { describeError, ServerError } from "../errors.js";
+
+const REQUEST_TIMEOUT_MS = 10_000;
+/** A status with some thousand term history entries stays far below. */
+const ANSWER_BYTES_MAX = 8 * 1024 * 1024;
+
+/** What the bridge wants to exist on an acceptor. */
+export interface TimelineCreation {
+  readonly tenantId: string;
+  readonly timelineId: string;
+  readonly configuration: Configuration;
+  readonly pgVersion: number;
+  readonly systemId: bigint;
+  readonly segmentBytes: number;
+  readonly startLsn: Lsn;
+}
+
+/** The part of a timeline's status that this client's users need. */
+export interface TimelineSummary {
+  readonly flushLsn: Lsn;
+  readonly commitLsn: Lsn;
+  readonly timelineStartLsn: Lsn;
+  readonly segmentBytes: number;
+  readonly systemId: bigint;
+}
+
+const lsn = z.string().transform((text, context): Lsn => {
+  const parsed = tryParseLsn(text);
+  if (parsed !== undefined) return parsed;
+  context.addIssue({ code: "custom", message: "not an LSN" });
+  return z.NEVER;
+});
+
+const statusSchema = z.looseObject({
+  flush_lsn: lsn,
+  commit_lsn: lsn,
+  timeline_start_lsn: lsn,
+  pg_info: z.looseObject({
+    wal_seg_size: z.number().int().positive(),
+    system_id: z.union([z.number(), z.bigint()]).transform(BigInt),
+  }),
+});
+
+async function readBounded(response: Response): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  if (response.body === null) return "";
+  for await (const chunk of response.body as unknown as AsyncIterable<Uint8Array>) {
+    bytes += chunk.length;
+    if (bytes > ANSWER_BYTES_MAX) throw new RangeError(`the answer is larger than ${ANSWER_BYTES_MAX} bytes`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString("utf8");
+}
+
+async function request(url: string, init: RequestInit, token: string | undefined): Promise<string> {
+  let response: Response;
+  let text: string;
+  try {
+    response = await fetch(url, {
+      ...init,
+      redirect: "error",
+      headers: {
+        "content-type": "application/json",
+        ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+      },
+      signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
+    });
+    text = await readBounded(response);
+  } catch (cause) {
+    throw new ServerError("ERR_SERVER_HTTP", `${url}: ${describeError(cause)}`, { cause });
+  }
+  if (!response.ok) {
+    throw new ServerError("ERR_SERVER_HTTP", `${url} answered ${response.status}: ${text.slice(0, 300)}`);
+  }
+  return text;
+}
+
+/**
+ * Creates a timeline on the acceptor at `baseUrl`; one that exists already is fine.
+ *
+ * @param token a JWT, for an acceptor that wants one
+ * @throws {ServerError} ERR_SERVER_HTTP
+ */
+export async function createTimelineOn(
+  baseUrl: string,
+  creation: TimelineCreation,
+  token?: string,
+): Promise<void> {
+  const { configuration } = creation;
+  const members = (list: Configuration["members"]): unknown[] =>
+    list.map((member) => ({ id: member.nodeId, host: member.host, pg_port: member.port }));
+  const body = stringifyJson({
+    tenant_id: creation.tenantId,
+    timeline_id: creation.timelineId,
+    mconf: {
+      generation: configuration.generation,
+      members: members(configuration.members),
+      new_members: configuration.newMembers.length === 0 ? null : members(configuration.newMembers),
+    },
+    pg_version: creation.pgVersion,
+    system_id: creation.systemId,
+    wal_seg_size: creation.segmentBytes,
+    start_lsn: formatLsn(creation.startLsn),
+  });
+  await request(`${baseUrl}/v1/tenant/timeline`, { method: "POST", body }, token);
+}
+
+/**
+ * What the acceptor at `baseUrl` knows of a timeline.
+ *
+ * @throws {ServerError} ERR_SERVER_HTTP, also for a timeline that is not there
+ */
+export async function fetchTimeline(
+  baseUrl: string,
+  tenantId: string,
+  timelineId: string,
+  token?: string,
+): Promise<TimelineSummary> {
+  const url = `${baseUrl}/v1/tenant/${tenantId}/timeline/${timelineId}`;
+  const text = await request(url, { method: "GET" }, token);
+  try {
+    const status = statusSchema.parse(parseJson(text));
+    return {
+      flushLsn: status.flush_lsn,
+      commitLsn: status.commit_lsn,
+      timelineStartLsn: status.timeline_start_lsn,
+      segmentBytes: status.pg_info.wal_seg_size,
+      systemId: status.pg_info.system_id,
+    };
+  } catch (cause) {
+    throw new ServerError("ERR_SERVER_HTTP", `${url}: the answer is not a timeline status`, { cause });
+  }
+}
+
+const nodeSchema = z.looseObject({ id: z.union([z.number(), z.bigint()]).transform(BigInt) });
+
+/**
+ * The node id of the acceptor at `baseUrl`.
+ *
+ * @throws {ServerError} ERR_SERVER_HTTP
+ */
+export async function fetchNodeId(baseUrl: string): Promise<bigint> {
+  const url = `${baseUrl}/v1/status`;
+  const text = await request(url, { method: "GET" }, undefined);
+  try {
+    return nodeSchema.parse(parseJson(text)).id;
+  } catch (cause) {
+    throw new ServerError("ERR_SERVER_HTTP", `${url}: the answer has no node id`, { cause });
+  }
+}

@@ -1,0 +1,215 @@
+/**
+ * `millrace bridge`: one bridge in the foreground.
+ *
+ * A bridge is one term: it ends when PostgreSQL goes away, when another proposer is elected, or when it cannot go
+ * on, and this process ends with it. Whoever started the process starts it again, with a delay that grows, because
+ * every life adds an entry to the term history on the acceptors. The exit code tells the one case in which an
+ * automatic restart is wrong: somebody else was elected.
+ */
+import { subscribe } from "node:diagnostics_channel";
+
+import { parseConnectionUrl } from "@millrace/pg-wire";
+import type { ClientOptions } from "@millrace/pg-wire";
+import { Bridge, DIAGNOSTICS_CHANNEL } from "@millrace/wal-proposer";
+import type { BridgeAcceptor, BridgeEnd, ProposerNotice } from "@millrace/wal-proposer";
+
+import type { BridgeConfiguration } from "../configuration/bridge-options.js";
+import { formatHostPort } from "../configuration/values.js";
+import type { HostPort } from "../configuration/values.js";
+import { describeError, EXIT, ServerError } from "../errors.js";
+import { createTimelineOn, fetchNodeId } from "../http/acceptor-client.js";
+import { readSecret } from "../instance.js";
+import { createLogger } from "../logging.js";
+import type { Logger } from "../logging.js";
+import type { BridgeReport } from "../status/cluster-status.js";
+import { installLifetime } from "./lifetime.js";
+import type { Lifetime } from "./lifetime.js";
+
+/** How long the quorum gets, at an orderly end, to take what PostgreSQL has sent. */
+const CLOSE_TIMEOUT_MS = 5000;
+/** How often positions are told to the parent. */
+const STATUS_MS = 500;
+
+function levelOf(notice: ProposerNotice): "debug" | "info" | "warn" | "error" {
+  switch (notice.type) {
+    case "alarm":
+      return "error";
+    case "warning":
+    case "acceptor-closed":
+    case "catch-up-failed":
+      return "warn";
+    case "acceptor-connecting":
+      return "debug";
+    default:
+      return "info";
+  }
+}
+
+function logNotices(logger: Logger): void {
+  subscribe(DIAGNOSTICS_CHANNEL, (message) => {
+    const notice = message as ProposerNotice;
+    const { type, ...facts } = notice;
+    const shown = Object.fromEntries(
+      Object.entries(facts).map(([key, value]) => [
+        key,
+        value instanceof Error ? describeError(value) : typeof value === "bigint" ? String(value) : value,
+      ]),
+    );
+    logger[levelOf(notice)](shown, type);
+  });
+}
+
+function postgresOptions(configuration: BridgeConfiguration): ClientOptions {
+  const { pg, pgUrlFile } = configuration;
+  if ((pg === undefined) === (pgUrlFile === undefined)) {
+    throw new ServerError(
+      "ERR_SERVER_OPTION",
+      "give PostgreSQL's URL by --pg or in the file --pg-url-file, not by both",
+    );
+  }
+  try {
+    return parseConnectionUrl(pg ?? readSecret(pgUrlFile ?? ""));
+  } catch (cause) {
+    if (cause instanceof ServerError) throw cause;
+    throw new ServerError("ERR_SERVER_OPTION", "PostgreSQL's URL cannot be used: it does not parse", {
+      cause,
+    });
+  }
+}
+
+/** Node ids are only needed to create the timeline; an acceptor that does not answer now may be asked next time. */
+async function describeAcceptor(
+  address: HostPort,
+  httpUrl: string | undefined,
+  logger: Logger,
+): Promise<BridgeAcceptor> {
+  if (httpUrl === undefined) return address;
+  try {
+    return { ...address, httpUrl, nodeId: await fetchNodeId(httpUrl) };
+  } catch (error) {
+    logger.warn(
+      { reason: describeError(error) },
+      `the acceptor at ${formatHostPort(address)} does not tell its id`,
+    );
+    return { ...address, httpUrl };
+  }
+}
+
+async function describeAcceptors(
+  configuration: BridgeConfiguration,
+  logger: Logger,
+): Promise<BridgeAcceptor[]> {
+  const { acceptors, acceptorHttp } = configuration;
+  if (acceptorHttp !== undefined && acceptorHttp.length !== acceptors.length) {
+    throw new ServerError(
+      "ERR_SERVER_OPTION",
+      `--acceptor-http has ${acceptorHttp.length} entries and --acceptors ${acceptors.length}; each acceptor needs one`,
+    );
+  }
+  return await Promise.all(
+    acceptors.map((address, index) => describeAcceptor(address, acceptorHttp?.[index], logger)),
+  );
+}
+
+async function openBridge(configuration: BridgeConfiguration, logger: Logger): Promise<Bridge> {
+  const postgres = postgresOptions(configuration);
+  const token =
+    configuration.acceptorTokenFile === undefined ? undefined : readSecret(configuration.acceptorTokenFile);
+  const acceptors = await describeAcceptors(configuration, logger);
+  return await Bridge.open({
+    postgres,
+    acceptors,
+    tenantId: configuration.tenant,
+    timelineId: configuration.timeline,
+    async createTimeline(request) {
+      const { httpUrl } = request.acceptor;
+      if (httpUrl === undefined) {
+        throw new ServerError(
+          "ERR_SERVER_OPTION",
+          "the timeline does not exist yet: give --acceptor-http, to create it",
+        );
+      }
+      await createTimelineOn(httpUrl, request, token);
+      logger.info({ acceptor: httpUrl }, "timeline created");
+    },
+    applicationName: configuration.applicationName,
+    retainSlot: configuration.retainSlot,
+    ringBytes: configuration.ringBytes,
+    reconnectMs: configuration.reconnectMs,
+    connectionTimeoutMs: configuration.connectionTimeoutMs,
+    closeTimeoutMs: CLOSE_TIMEOUT_MS,
+    protocolVersion: configuration.protoVersion === "2" ? 2 : 3,
+    reportApply: configuration.reportApply,
+    ...(configuration.expectSysid === undefined ? {} : { expectSystemId: configuration.expectSysid }),
+    ...(token === undefined ? {} : { acceptorPassword: token }),
+  });
+}
+
+/** What the parent and its status page see of the bridge. */
+function report(bridge: Bridge): BridgeReport {
+  const status = bridge.status();
+  return {
+    state: status.state,
+    term: status.term,
+    termStartLsn: status.termStartLsn,
+    receivedLsn: status.receivedLsn,
+    commitLsn: status.commitLsn,
+    reportedLsn: status.reportedLsn,
+    acceptors: status.acceptors.map(({ address, state, nodeId, flushLsn }) => ({
+      address,
+      state,
+      nodeId,
+      flushLsn,
+    })),
+  };
+}
+
+/** Tells the parent where the bridge is: twice a second, and at once when it has moved on. */
+function tellStatus(bridge: Bridge, lifetime: Lifetime): void {
+  const tell = (): void => {
+    lifetime.tell({ type: "bridge-status", status: report(bridge) });
+  };
+  tell();
+  setInterval(tell, STATUS_MS).unref();
+  subscribe(DIAGNOSTICS_CHANNEL, (message) => {
+    // The notice comes in the middle of a move; its result is to be told.
+    if ((message as ProposerNotice).type === "bridge-state") setImmediate(tell);
+  });
+}
+
+function exitCode(end: BridgeEnd): number {
+  if (end.reason === "closed") return EXIT.ok;
+  if (end.reason === "higher_term") return EXIT.termLost;
+  return end.reason === "pg_lost" ? EXIT.unavailable : EXIT.failure;
+}
+
+/** Runs the bridge until it ends, or until a signal or its parent ends it. */
+export async function runBridge(configuration: BridgeConfiguration): Promise<number> {
+  const logger = createLogger({ level: configuration.logLevel, format: configuration.logFormat });
+  const lifetime = installLifetime();
+  logNotices(logger);
+  const opening = openBridge(configuration, logger);
+  let bridge: Bridge;
+  try {
+    const opened = await Promise.race([opening, lifetime.stopped]);
+    if (typeof opened === "string") return EXIT.ok;
+    bridge = opened;
+  } catch (error) {
+    if (error instanceof ServerError) throw error;
+    throw new ServerError("ERR_SERVER_POSTGRES", `the bridge cannot start: ${describeError(error)}`, {
+      cause: error,
+    });
+  }
+  const { systemId, pgVersion } = bridge.status();
+  logger.info({ systemId: String(systemId), pgVersion }, "bridge connected to PostgreSQL");
+  lifetime.tell({ type: "ready", part: "bridge" });
+  if (lifetime.supervised) tellStatus(bridge, lifetime);
+  void lifetime.stopped.then(async (reason) => {
+    logger.info(`${reason}: ending`);
+    await bridge.close({ immediate: reason === "parent is gone" });
+  });
+  const end = await bridge.closed;
+  if (end.reason === "closed") logger.info("bridge closed");
+  else logger.error({ reason: end.reason }, `bridge ended: ${end.detail}`);
+  return exitCode(end);
+}
