@@ -7,6 +7,7 @@
  * are saved, the lock is given up; everything is bounded, so that a stop takes less than ten seconds. A kill at any
  * moment leads to the same state, only later: closing is an optimisation.
  */
+import { setMaxListeners } from "node:events";
 import type { Duplex } from "node:stream";
 import { Gate } from "@millrace/duplex";
 import type { Authenticator } from "@millrace/pg-wire";
@@ -100,6 +101,7 @@ export class AcceptorNode implements AsyncDisposable {
   ) {
     this.nodeId = nodeId;
     this.timelines = timelines;
+    setMaxListeners(0, this.#stop.signal); // one listener for each connection, and each takes its own away
     this.#lock = lock;
     this.#clock = options.clock ?? systemClock;
     this.#serverVersion = options.serverVersion ?? SERVER_VERSION_DEFAULT;

@@ -42,7 +42,7 @@ function write(value: unknown, depth: number): string {
       return value.toString();
     case "number":
       if (!Number.isFinite(value)) throw new TypeError(`${value} has no JSON form`);
-      return JSON.stringify(value);
+      return writeNumber(value);
     case "object":
       return value === null ? "null" : writeNested(value, depth + 1);
     case "undefined":
@@ -51,6 +51,12 @@ function write(value: unknown, depth: number): string {
     default:
       throw new TypeError(`a value of type ${typeof value} has no JSON form`);
   }
+}
+
+// A double prints as the shortest digits that lead back to it, and for a large integer those are not its value.
+function writeNumber(value: number): string {
+  const inexact = Number.isInteger(value) && !Number.isSafeInteger(value) && Math.abs(value) < 1e21;
+  return inexact ? BigInt(value).toString() : JSON.stringify(value);
 }
 
 function writeNested(value: object, depth: number): string {

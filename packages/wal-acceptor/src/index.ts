@@ -35,3 +35,14 @@ export type {
 } from "./safekeeper-core.js";
 export type { SystemIdMismatchPolicy } from "./core-greeting.js";
 export type { AcceptorStateView } from "./core-state.js";
+export { AcceptorNode } from "./acceptor-node.js";
+export type { AcceptorNodeOptions, AcceptorNodeStatus } from "./acceptor-node.js";
+export { ACCEPTOR_CHANNEL } from "./diagnostics.js";
+export type { AcceptorEvent } from "./diagnostics.js";
+export { parseJson, stringifyJson } from "./bigint-json.js";
+export type { JsonValue } from "./bigint-json.js";
+export { Timeline } from "./timeline.js";
+export { TimelineRegistry } from "./timeline-registry.js";
+export type { CreateTimelineRequest, DeleteResult, UnloadableTimeline } from "./timeline-registry.js";
+export { timelineStatusJson } from "./timeline-status.js";
+export type { TimelineStatus } from "./timeline-status.js";

@@ -250,21 +250,12 @@ export class TimelineRegistry {
   // The loaded timeline, undefined if the name is free, or why neither.
   #find(key: TimelineKey): Timeline | undefined {
     const entry = this.#entries.get(nameOf(key));
-    switch (entry?.state) {
-      case undefined:
-        return undefined;
-      case "loaded":
-        return entry.timeline;
-      case "creating":
-        throw creatingError(key);
-      case "deleting":
-        throw deletedError(key);
-      case "unloadable":
-      default:
-        throw new AcceptorError("ERR_ACCEPTOR_BROKEN", `timeline ${nameOf(key)} could not be loaded`, {
-          cause: entry.error,
-        });
-    }
+    if (entry === undefined) return undefined;
+    if (entry.state === "loaded") return entry.timeline;
+    if (entry.state === "creating") throw creatingError(key);
+    if (entry.state === "deleting") throw deletedError(key);
+    const message = `timeline ${nameOf(key)} could not be loaded`;
+    throw new AcceptorError("ERR_ACCEPTOR_BROKEN", message, { cause: entry.error });
   }
 
   #newState(request: CreateTimelineRequest): PersistentState {

@@ -10,6 +10,7 @@
  *
  * The shape (shared state, watches, registries, gate, manager) is that of Neon's safekeeper.
  */
+import { setMaxListeners } from "node:events";
 import { Gate } from "@millrace/duplex";
 import type { GateGuard } from "@millrace/duplex";
 import type { Lsn } from "@millrace/lsn";
@@ -90,6 +91,7 @@ export class Timeline implements PushTarget {
   constructor(options: TimelineOptions) {
     const { control, wal, nodeId, clock, onSystemIdMismatch } = options;
     this.#wal = wal;
+    setMaxListeners(0, this.#cancel.signal); // one listener for each stream, and each takes its own away
     this.#clock = clock;
     this.#controlSaveIntervalMs = options.controlSaveIntervalMs ?? CONTROL_SAVE_INTERVAL_MS;
     this.#core = new SafekeeperCore({

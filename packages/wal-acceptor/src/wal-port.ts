@@ -39,8 +39,6 @@ import type { TimelineRegistry } from "./timeline-registry.js";
 
 /** server_version of a connection whose timeline is unknown: every newer client talks to it. */
 export const SERVER_VERSION_DEFAULT = "14.1";
-/** Time a closing connection has to take what is queued for it, of the ten seconds a node's stop may take. */
-export const CLOSE_TIMEOUT_MS = 2000;
 /** A peer whose machine vanished is noticed by the kernel's probes, started after this much silence. */
 const KEEPALIVE_DELAY_MS = 60_000;
 
@@ -179,7 +177,7 @@ class WalPortSession {
     } catch (error) {
       publish(() => ({ ...this.#place, type: "connection-failed", level: "info", error }));
     } finally {
-      await this.#close();
+      await this.#connection.close();
       publish(() => ({ ...this.#place, type: "connection-closed", level: "debug" }));
     }
   }
@@ -352,8 +350,7 @@ class WalPortSession {
     });
     this.#report(end, writer);
     if (streamEndReport(end).close === "now") this.#connection.destroy();
-    else await this.#close();
-    this.#connection.destroy();
+    else await this.#connection.close();
     await idle;
   }
 
@@ -364,13 +361,6 @@ class WalPortSession {
     // Not awaited: closing sends what is queued, and bounds how long that may take.
     if (send === "copy-done") void writer.done()?.catch(() => undefined);
     else if (send !== "nothing") void writer.fail(send)?.catch(() => undefined);
-  }
-
-  async #close(): Promise<void> {
-    using late = new FirstSignal<"late">();
-    late.after(this.#options.clock, CLOSE_TIMEOUT_MS, "late");
-    const result = await Promise.race([this.#connection.close(), late.promise]);
-    if (result === "late") this.#connection.destroy();
   }
 }
 
