@@ -7,7 +7,6 @@
  */
 export type ProposerErrorCode =
   | "ERR_PROPOSER_CLOSED" // the proposer or bridge was closed before the operation could finish
-  | "ERR_PROPOSER_HANDSHAKE_TIMEOUT" // an acceptor did not open the stream within the handshake limit
   | "ERR_BRIDGE_POSTGRES" // a connection to PostgreSQL failed or ended; `cause` is the wire's or server's error
   | "ERR_BRIDGE_ACCEPTOR" // an acceptor answered a question before the election with something unusable
   | "ERR_BRIDGE_SYSTEM_ID" // PostgreSQL is not the cluster that was expected

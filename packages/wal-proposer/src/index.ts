@@ -27,3 +27,32 @@ export type {
   RestartReason,
 } from "./proposer-events.js";
 export type { AcceptorState } from "./acceptor-progress.js";
+export { Proposer } from "./proposer.js";
+export type {
+  AcceptorStatus,
+  ElectionResult,
+  ProposerHandlers,
+  ProposerOptions,
+} from "./proposer-options.js";
+export { AcceptorConnection, SEND_WINDOW_BYTES } from "./acceptor-connection.js";
+export type { AcceptorAddress, AcceptorConnectionOptions, AcceptorHandlers } from "./acceptor-connection.js";
+export type { CatchUpSource, CatchUpStream, WalChunk } from "./catch-up.js";
+export { DIAGNOSTICS_CHANNEL } from "./diagnostics.js";
+export type { ProposerNotice } from "./diagnostics.js";
+export { Bridge } from "./bridge.js";
+export {
+  APPLICATION_NAME_DEFAULT,
+  CLOSE_TIMEOUT_MS_DEFAULT,
+  RETAIN_SLOT_DEFAULT,
+  SLOT_TIMEOUT_MS_DEFAULT,
+} from "./bridge-options.js";
+export type {
+  BridgeAcceptor,
+  BridgeEnd,
+  BridgeOptions,
+  BridgeState,
+  BridgeStatus,
+  CreateTimelineRequest,
+} from "./bridge-options.js";
+export { durabilityWarnings } from "./postgres-settings.js";
+export type { DurabilitySettings, SettingWarning } from "./postgres-settings.js";

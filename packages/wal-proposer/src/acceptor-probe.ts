@@ -1,0 +1,121 @@
+/**
+ * Asks an acceptor, before any election, whether it has the timeline and what it knows about it.
+ *
+ * TIMELINE_STATUS tells whether the timeline exists and how far its log goes; a greeting on the same connection
+ * tells the acceptor's node id and term, and has it compare cluster, version and segment size with its own.
+ * Nothing on the acceptor changes: a greeting without a configuration raises neither term nor generation.
+ */
+import type { Duplex } from "node:stream";
+import { INVALID_LSN, tryParseLsn } from "@millrace/lsn";
+import type { Lsn } from "@millrace/lsn";
+import { connect } from "@millrace/pg-wire";
+import type { ClientConnection } from "@millrace/pg-wire";
+import { EMPTY_CONFIGURATION, parseAcceptorMessage, serializeProposerMessage } from "@millrace/wal-protocol";
+import type { ProposerGreeting, ProtocolVersion } from "@millrace/wal-protocol";
+import { acceptorOptions } from "./acceptor-connection.js";
+import type { AcceptorAddress, AcceptorConnectionOptions } from "./acceptor-connection.js";
+import { ProposerError } from "./errors.js";
+import type { Clock } from "./timers.js";
+
+/** What an acceptor answered. */
+export type AcceptorProbe =
+  | { readonly type: "unreachable"; readonly error: unknown }
+  /** It answers, and refuses to serve this cluster. */
+  | { readonly type: "refused"; readonly error: unknown }
+  | { readonly type: "absent" }
+  | {
+      readonly type: "present";
+      readonly nodeId: bigint;
+      /** 0 as long as no proposer has ever asked for a vote. */
+      readonly term: bigint;
+      readonly flushLsn: Lsn;
+      readonly commitLsn: Lsn;
+    };
+
+/** What the bridge is about, as it goes into the greeting. */
+export type ProbeGreeting = Omit<ProposerGreeting, "type" | "configuration">;
+
+/** See the members. */
+export interface AcceptorProbeOptions {
+  readonly address: AcceptorAddress;
+  readonly greeting: ProbeGreeting;
+  readonly protocolVersion: ProtocolVersion;
+  readonly password?: AcceptorConnectionOptions["password"];
+  readonly timeoutMs: number;
+  readonly clock: Clock;
+  readonly connectSocket?: (address: AcceptorAddress) => Duplex;
+}
+
+/** Never rejects: that an acceptor cannot be asked is an answer too. */
+export async function probeAcceptor(options: AcceptorProbeOptions): Promise<AcceptorProbe> {
+  const cancel = new AbortController();
+  let connection: ClientConnection | undefined;
+  const timer = options.clock.setTimer(options.timeoutMs, () => {
+    cancel.abort();
+    connection?.destroy();
+  });
+  try {
+    connection = await open(options, cancel.signal);
+    return await ask(connection, options);
+  } catch (error) {
+    return { type: "unreachable", error };
+  } finally {
+    timer.cancel();
+    connection?.destroy();
+  }
+}
+
+function open(options: AcceptorProbeOptions, signal: AbortSignal): Promise<ClientConnection> {
+  const { address, greeting, password, connectSocket } = options;
+  return connect({
+    host: address.host,
+    port: address.port,
+    user: "wal_proposer",
+    database: "replication",
+    parameters: {
+      options: acceptorOptions(greeting.tenantId, greeting.timelineId),
+      application_name: "millrace_probe",
+    },
+    signal,
+    ...(password === undefined ? {} : { password }),
+    ...(connectSocket === undefined ? {} : { connectSocket: () => connectSocket(address) }),
+  });
+}
+
+async function ask(connection: ClientConnection, options: AcceptorProbeOptions): Promise<AcceptorProbe> {
+  const results = await connection.query("TIMELINE_STATUS");
+  const row = results.find((result) => result.rows.length > 0)?.rows[0];
+  if (row === undefined) return { type: "absent" };
+  const [flushLsn, commitLsn] = [tryParseLsn(row[0] ?? ""), tryParseLsn(row[1] ?? "")];
+  if (flushLsn === undefined || commitLsn === undefined) {
+    throw new ProposerError("ERR_BRIDGE_ACCEPTOR", "TIMELINE_STATUS was not answered with two positions");
+  }
+  const version = options.protocolVersion;
+  const { reader, writer } = await connection.startCopyBoth(
+    `START_WAL_PUSH (proto_version '${version}', allow_timeline_creation 'false')`,
+  );
+  void writer.send(
+    serializeProposerMessage(
+      { type: "greeting", configuration: EMPTY_CONFIGURATION, ...options.greeting },
+      version,
+    ),
+  );
+  try {
+    const event = await reader.next();
+    if (event.type !== "data") return { type: "absent" };
+    const message = parseAcceptorMessage(event.payload, version);
+    if (message.type !== "greeting") {
+      throw new ProposerError("ERR_BRIDGE_ACCEPTOR", `a greeting was answered with ${message.type}`);
+    }
+    return { type: "present", nodeId: message.nodeId, term: message.term, flushLsn, commitLsn };
+  } catch (error) {
+    const refused = error instanceof Error && "code" in error && error.code === "ERR_WIRE_SERVER";
+    if (!refused) throw error;
+    return { type: "refused", error };
+  }
+}
+
+/** Whether an existing timeline has neither records nor a past: its log ends where it begins. */
+export function isPristine(probe: AcceptorProbe & { readonly type: "present" }): boolean {
+  return probe.term === 0n && probe.flushLsn === probe.commitLsn && probe.flushLsn !== INVALID_LSN;
+}

@@ -1,0 +1,164 @@
+/**
+ * What a bridge is told and what it tells: options with their defaults, status, and how it ended.
+ */
+import type { Lsn } from "@millrace/lsn";
+import type { ClientOptions } from "@millrace/pg-wire";
+import type { Configuration, ProtocolVersion } from "@millrace/wal-protocol";
+import type { AcceptorAddress, AcceptorConnectionOptions } from "./acceptor-connection.js";
+import type { SettingWarning } from "./postgres-settings.js";
+import type { AcceptorStatus } from "./proposer-options.js";
+import { CONNECTION_TIMEOUT_MS_DEFAULT, RECONNECT_MS_DEFAULT } from "./proposer-events.js";
+import type { RestartReason } from "./proposer-events.js";
+import { systemClock } from "./timers.js";
+import type { Clock } from "./timers.js";
+import { RING_BYTES_DEFAULT } from "./wal-ring.js";
+
+/** The standby that PostgreSQL's synchronous_standby_names is to name. */
+export const APPLICATION_NAME_DEFAULT = "walbridge";
+/** The slot that keeps WAL for acceptors that lag. */
+export const RETAIN_SLOT_DEFAULT = "walbridge_retain";
+/** How long the slot of a bridge that has just died may still be in use. */
+export const SLOT_TIMEOUT_MS_DEFAULT = 5000;
+/** How long `close` waits for the quorum to have all that PostgreSQL has sent. */
+export const CLOSE_TIMEOUT_MS_DEFAULT = 10_000;
+
+/** An acceptor as the operator lists it. */
+export interface BridgeAcceptor extends AcceptorAddress {
+  /** Needed to create a timeline; otherwise learnt. */
+  readonly nodeId?: bigint;
+  /** Where its HTTP side is; not used here but handed to `createTimeline`. */
+  readonly httpUrl?: string;
+}
+
+/** One call per acceptor that lacks the timeline. Creating one that exists already must succeed. */
+export interface CreateTimelineRequest {
+  readonly acceptor: BridgeAcceptor;
+  readonly tenantId: string;
+  readonly timelineId: string;
+  readonly configuration: Configuration;
+  readonly pgVersion: number;
+  readonly systemId: bigint;
+  readonly segmentBytes: number;
+  /** Start of a segment; the first record there is whole. */
+  readonly startLsn: Lsn;
+  readonly commitLsn: Lsn;
+}
+
+/** See the members. Only the first five have no default. */
+export interface BridgeOptions {
+  /** A primary, and a user that may replicate. To create a timeline it must also be allowed to call pg_switch_wal. */
+  readonly postgres: ClientOptions;
+  readonly acceptors: readonly BridgeAcceptor[];
+  /** 32 hexadecimal digits, lower case. */
+  readonly tenantId: string;
+  /** 32 hexadecimal digits, lower case. */
+  readonly timelineId: string;
+  /** Creates the timeline on one acceptor, by whatever means that acceptor is managed. */
+  readonly createTimeline: (request: CreateTimelineRequest, signal: AbortSignal) => Promise<void>;
+  readonly applicationName?: string;
+  readonly retainSlot?: string;
+  readonly ringBytes?: number;
+  readonly reconnectMs?: number;
+  readonly connectionTimeoutMs?: number;
+  readonly slotTimeoutMs?: number;
+  readonly closeTimeoutMs?: number;
+  readonly protocolVersion?: ProtocolVersion;
+  /** Refuse any other cluster. */
+  readonly expectSystemId?: bigint;
+  /** "none" reports no apply position: `synchronous_commit = remote_apply` then waits for ever. */
+  readonly reportApply?: "commit" | "none";
+  /** A JWT for the acceptors. */
+  readonly acceptorPassword?: AcceptorConnectionOptions["password"];
+  readonly clock?: Clock;
+  /** A number in [0, 1). */
+  readonly random?: () => number;
+  /** Replaces the TCP connections to acceptors, for tests. */
+  readonly connectSocket?: AcceptorConnectionOptions["connectSocket"];
+}
+
+type Defaulted =
+  | "applicationName"
+  | "retainSlot"
+  | "ringBytes"
+  | "reconnectMs"
+  | "connectionTimeoutMs"
+  | "slotTimeoutMs"
+  | "closeTimeoutMs"
+  | "protocolVersion"
+  | "reportApply"
+  | "clock"
+  | "random";
+
+/** The options with every default filled in. */
+export type BridgeSettings = Omit<BridgeOptions, Defaulted> & Required<Pick<BridgeOptions, Defaulted>>;
+
+/** Fills in the defaults. @throws {RangeError} no acceptors, or an id that is not 32 hexadecimal digits */
+export function bridgeSettings(options: BridgeOptions): BridgeSettings {
+  if (options.acceptors.length === 0) throw new RangeError("a bridge needs at least one acceptor");
+  for (const id of [options.tenantId, options.timelineId]) {
+    if (!/^[0-9a-f]{32}$/.test(id)) throw new RangeError(`not 32 hexadecimal digits: ${JSON.stringify(id)}`);
+  }
+  return {
+    ...options,
+    applicationName: options.applicationName ?? APPLICATION_NAME_DEFAULT,
+    retainSlot: options.retainSlot ?? RETAIN_SLOT_DEFAULT,
+    ringBytes: options.ringBytes ?? RING_BYTES_DEFAULT,
+    reconnectMs: options.reconnectMs ?? RECONNECT_MS_DEFAULT,
+    connectionTimeoutMs: options.connectionTimeoutMs ?? CONNECTION_TIMEOUT_MS_DEFAULT,
+    slotTimeoutMs: options.slotTimeoutMs ?? SLOT_TIMEOUT_MS_DEFAULT,
+    closeTimeoutMs: options.closeTimeoutMs ?? CLOSE_TIMEOUT_MS_DEFAULT,
+    protocolVersion: options.protocolVersion ?? 3,
+    reportApply: options.reportApply ?? "commit",
+    clock: options.clock ?? systemClock,
+    random: options.random ?? Math.random,
+  };
+}
+
+/** Where in its life a bridge is. */
+export type BridgeState = "bootstrapping" | "electing" | "checking" | "streaming" | "draining" | "ended";
+
+/** The legal moves; any state may end. */
+const MOVES: Readonly<Record<BridgeState, readonly BridgeState[]>> = {
+  bootstrapping: ["electing", "ended"],
+  electing: ["checking", "ended"],
+  checking: ["streaming", "ended"],
+  streaming: ["draining", "ended"],
+  draining: ["ended"],
+  ended: [],
+};
+
+/** Whether a bridge may go from one state to another. */
+export function isLegalMove(from: BridgeState, to: BridgeState): boolean {
+  return MOVES[from].includes(to);
+}
+
+/** A snapshot. Positions are 0/0 as long as there are none. */
+export interface BridgeStatus {
+  readonly state: BridgeState;
+  readonly systemId: bigint;
+  readonly pgVersion: number;
+  readonly segmentBytes: number;
+  /** 0 before the election. */
+  readonly term: bigint;
+  readonly termStartLsn: Lsn;
+  /** End of the WAL received from PostgreSQL. */
+  readonly receivedLsn: Lsn;
+  /** End of what a quorum has made durable. */
+  readonly commitLsn: Lsn;
+  /** What PostgreSQL has been told. */
+  readonly reportedLsn: Lsn;
+  /** No acceptor will ask for WAL below this. */
+  readonly truncateLsn: Lsn;
+  /** Oldest WAL held in memory, undefined before streaming. */
+  readonly ringStartLsn: Lsn | undefined;
+  readonly acceptors: readonly AcceptorStatus[];
+  /** Settings of PostgreSQL, as they were at the start, that undermine the guarantee. */
+  readonly warnings: readonly SettingWarning[];
+}
+
+/** How a bridge ended. `higher_term` means that another proposer has taken over: do not simply restart. */
+export interface BridgeEnd {
+  readonly reason: RestartReason | "closed" | "failed";
+  readonly detail: string;
+  readonly error?: unknown;
+}

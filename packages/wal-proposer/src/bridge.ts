@@ -1,0 +1,392 @@
+/**
+ * The bridge from a stock PostgreSQL: its WAL goes to a quorum of acceptors, the quorum's position goes back, and
+ * commits that wait for the synchronous standby `applicationName` return when the quorum is durable.
+ *
+ * The order of a life, which is that of one term: look at PostgreSQL (a primary, timeline 1, a version we know),
+ * take the retain slot (nobody else may work on this PostgreSQL), see to it that the timeline exists on all
+ * acceptors, win an election, compare the winner's position with PostgreSQL's, and only then tell the acceptors and
+ * stream. Whatever ends it is final and says why in `closed`; the owner opens a new one, with a delay that grows if
+ * lives are short, since every one adds an entry to the term history.
+ *
+ * Not here yet: comparing the bytes below the term's start with what acceptors hold (only positions are compared),
+ * acceptors as donors of WAL that PostgreSQL no longer has, timelines above 1, surviving a restart of PostgreSQL
+ * within one term.
+ */
+import { distanceBytes, formatLsn, INVALID_LSN } from "@millrace/lsn";
+import type { Lsn } from "@millrace/lsn";
+import { WalDecodeError, WalDecoder } from "@millrace/wal-decoder";
+import { checkIdentity, prepareGround, TIMELINE_ID } from "./bridge-ground.js";
+import type { BridgeGround } from "./bridge-ground.js";
+import { bridgeSettings, isLegalMove } from "./bridge-options.js";
+import type {
+  BridgeEnd,
+  BridgeOptions,
+  BridgeSettings,
+  BridgeState,
+  BridgeStatus,
+} from "./bridge-options.js";
+import { ensureTimeline } from "./bridge-timeline.js";
+import { CatchUpReader } from "./catch-up-reader.js";
+import { ProposerError } from "./errors.js";
+import type { ProposerErrorCode } from "./errors.js";
+import { connectReplication, identifySystem } from "./postgres-connection.js";
+import { PostgresSource } from "./postgres-source.js";
+import { publishNotice } from "./diagnostics.js";
+import { Proposer } from "./proposer.js";
+import type { ElectionResult } from "./proposer-options.js";
+import { delay } from "./timers.js";
+import { WalRing } from "./wal-ring.js";
+
+/** How long connections to PostgreSQL may take to end in an orderly close. */
+const FINISH_TIMEOUT_MS = 2000;
+
+/** One bridge, one term. */
+export class Bridge implements AsyncDisposable {
+  readonly #settings: BridgeSettings;
+  readonly #ground: BridgeGround;
+  readonly #abort = new AbortController();
+  readonly #proposer: Proposer;
+  #state: BridgeState = "bootstrapping";
+  #source: PostgresSource | undefined;
+  #ring: WalRing | undefined;
+  #decoder: WalDecoder | undefined;
+  /** Chunks that are on their way to the acceptors and not yet decoded. */
+  #undecoded: Uint8Array[] = [];
+  #end: BridgeEnd | undefined;
+  #commitWaiter: { readonly lsn: Lsn; readonly resolve: () => void } | undefined;
+  #closing: Promise<void> | undefined;
+  /** The connections to PostgreSQL are being ended by us: that they end is no failure. */
+  #finishing = false;
+  readonly #closed: Promise<BridgeEnd>;
+  #resolveClosed: (end: BridgeEnd) => void = () => undefined;
+  readonly #streaming: Promise<void>;
+  #resolveStreaming: () => void = () => undefined;
+  #rejectStreaming: (error: Error) => void = () => undefined;
+
+  private constructor(settings: BridgeSettings, ground: BridgeGround) {
+    this.#settings = settings;
+    this.#ground = ground;
+    this.#closed = new Promise((resolve) => {
+      this.#resolveClosed = resolve;
+    });
+    this.#streaming = new Promise((resolve, reject) => {
+      this.#resolveStreaming = resolve;
+      this.#rejectStreaming = reject;
+    });
+    this.#streaming.catch(() => undefined); // whoever does not ask is told by `closed`
+    this.#proposer = this.#createProposer();
+  }
+
+  /**
+   * Checks PostgreSQL, takes the retain slot and starts. Resolves then; acceptors need not be there yet.
+   *
+   * @throws {ProposerError} ERR_BRIDGE_POSTGRES, ERR_BRIDGE_VERSION, ERR_BRIDGE_SETTING, ERR_BRIDGE_SYSTEM_ID,
+   *   ERR_BRIDGE_TIMELINE_ID, ERR_BRIDGE_SLOT_ACTIVE, ERR_BRIDGE_SLOT
+   * @throws {RangeError} options that cannot be meant
+   */
+  static async open(options: BridgeOptions): Promise<Bridge> {
+    const settings = bridgeSettings(options);
+    const ground = await prepareGround(settings);
+    for (const warning of ground.warnings) publishNotice({ type: "warning", ...warning });
+    const bridge = new Bridge(settings, ground);
+    void bridge.#live();
+    return bridge;
+  }
+
+  /** Resolves, never rejects, when the bridge has ended; it holds nothing any more by then. */
+  get closed(): Promise<BridgeEnd> {
+    return this.#closed;
+  }
+
+  /** Resolves when WAL flows for the first time; rejects with ERR_PROPOSER_CLOSED if the bridge ends before that. */
+  get streaming(): Promise<void> {
+    return this.#streaming;
+  }
+
+  status(): BridgeStatus {
+    const { identity, warnings } = this.#ground;
+    const core = this.#proposer.core;
+    return {
+      state: this.#state,
+      systemId: identity.systemId,
+      pgVersion: identity.versionNumber,
+      segmentBytes: identity.segmentBytes,
+      term: core.term,
+      termStartLsn: core.termStartLsn,
+      receivedLsn: this.#source?.receivedLsn ?? INVALID_LSN,
+      commitLsn: core.commitLsn,
+      reportedLsn: this.#source?.reportedLsn ?? INVALID_LSN,
+      truncateLsn: core.truncateLsn,
+      ringStartLsn: this.#ring?.startLsn,
+      acceptors: this.#proposer.acceptors(),
+      warnings,
+    };
+  }
+
+  /**
+   * Ends the bridge. While streaming it first waits, up to `closeTimeoutMs`, until the quorum has every record that
+   * PostgreSQL has sent by now, and reports that; `immediate` drops everything as it is, which is as safe.
+   */
+  async close(options?: { readonly immediate?: boolean }): Promise<void> {
+    if (options?.immediate === true) this.#finish({ reason: "closed", detail: "closed at once" });
+    this.#closing ??= this.#closeInOrder();
+    await this.#closing;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #closeInOrder(): Promise<void> {
+    const { clock, closeTimeoutMs } = this.#settings;
+    const { signal } = this.#abort;
+    const source = this.#source;
+    if (this.#state === "streaming" && source !== undefined && this.#decoder !== undefined) {
+      this.#move("draining");
+      await Promise.race([this.#committed(this.#decoder.recordEndLsn), delay(clock, closeTimeoutMs, signal)]);
+      if (!signal.aborted) {
+        this.#finishing = true;
+        const finished = Promise.allSettled([source.finish(), this.#ground.slot.finish()]);
+        await Promise.race([finished, delay(clock, FINISH_TIMEOUT_MS, signal)]);
+      }
+    }
+    this.#finish({ reason: "closed", detail: "closed" });
+  }
+
+  #committed(lsn: Lsn): Promise<void> {
+    if (this.#proposer.core.commitLsn >= lsn) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#commitWaiter = { lsn, resolve };
+    });
+  }
+
+  #createProposer(): Proposer {
+    const { identity } = this.#ground;
+    const { acceptorPassword, connectSocket, ...settings } = this.#settings;
+    return new Proposer({
+      acceptors: settings.acceptors,
+      tenantId: settings.tenantId,
+      timelineId: settings.timelineId,
+      pgVersion: identity.versionNumber,
+      systemId: identity.systemId,
+      segmentBytes: identity.segmentBytes,
+      // Timelines are created with a beginning, so that no log is ever begun by a vote.
+      bootstrapLsn: INVALID_LSN,
+      protocolVersion: settings.protocolVersion,
+      reconnectMs: settings.reconnectMs,
+      connectionTimeoutMs: settings.connectionTimeoutMs,
+      catchUp: (fromLsn, signal) => this.#openReader(fromLsn, signal),
+      clock: settings.clock,
+      random: settings.random,
+      handlers: {
+        elected: (result) => void this.#onElected(result),
+        committed: (commitLsn) => {
+          this.#source?.committed(commitLsn);
+          if (this.#commitWaiter !== undefined && commitLsn >= this.#commitWaiter.lsn)
+            this.#commitWaiter.resolve();
+        },
+        truncated: (truncateLsn) => this.#ground.slot.advance(truncateLsn),
+        hotStandby: (feedback) => this.#source?.hotStandby(feedback),
+        ended: (reason, detail) => this.#finish({ reason, detail }),
+      },
+      ...(acceptorPassword === undefined ? {} : { password: acceptorPassword }),
+      ...(connectSocket === undefined ? {} : { connectSocket }),
+    });
+  }
+
+  #openReader(fromLsn: Lsn, signal: AbortSignal): Promise<CatchUpReader> {
+    return CatchUpReader.open({
+      postgres: this.#settings.postgres,
+      applicationName: `${this.#settings.applicationName}_catchup`,
+      fromLsn,
+      timelineId: TIMELINE_ID,
+      reportIntervalMs: this.#ground.reportIntervalMs,
+      clock: this.#settings.clock,
+      signal,
+    });
+  }
+
+  async #live(): Promise<void> {
+    void this.#watchSlot();
+    try {
+      await ensureTimeline({
+        settings: this.#settings,
+        identity: this.#ground.identity,
+        openReader: (fromLsn, signal) => this.#openReader(fromLsn, signal),
+        signal: this.#abort.signal,
+      });
+      if (this.#abort.signal.aborted) return;
+      this.#move("electing");
+      this.#proposer.start();
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  /** Without the slot another bridge may start, and WAL that acceptors need may go: the term ends. */
+  async #watchSlot(): Promise<void> {
+    const error = await this.#ground.slot.run();
+    if (!this.#finishing) this.#fail(error);
+  }
+
+  async #onElected(result: ElectionResult): Promise<void> {
+    try {
+      this.#move("checking");
+      this.#ground.slot.advance(result.truncateLsn);
+      const source = await this.#openSource(result);
+      if (this.#abort.signal.aborted) {
+        source.destroy();
+        return;
+      }
+      this.#startStreaming(source);
+      await source.run();
+      if (!this.#finishing) {
+        throw new ProposerError(
+          "ERR_BRIDGE_POSTGRES",
+          "PostgreSQL ended the stream, as it does when it shuts down",
+        );
+      }
+    } catch (error) {
+      if (!this.#finishing) this.#fail(error);
+    }
+  }
+
+  /** Compares PostgreSQL with the election's result and starts the stream as low as is useful and possible. */
+  async #openSource(result: ElectionResult): Promise<PostgresSource> {
+    const { postgres, applicationName, reportApply, clock } = this.#settings;
+    const starts = this.#startCandidates(result.termStartLsn);
+    for (const [index, startLsn] of starts.entries()) {
+      const connection = await connectReplication(postgres, applicationName, this.#abort.signal);
+      try {
+        const now = await identifySystem(connection);
+        checkIdentity(now, this.#ground.identity.systemId);
+        checkNotLost(result.termStartLsn, now.flushLsn);
+        return await PostgresSource.open({
+          connection,
+          startLsn,
+          timelineId: TIMELINE_ID,
+          floorLsn: result.termStartLsn,
+          reportApply,
+          reportIntervalMs: this.#ground.reportIntervalMs,
+          clock,
+          expectData: startLsn < now.flushLsn,
+          handlers: {
+            wal: (bytes) => this.#onWal(bytes),
+            batch: () => this.#onBatch(),
+            committedLsn: () => this.#proposer.core.commitLsn,
+          },
+        });
+      } catch (error) {
+        connection.destroy();
+        const isRemoved = error instanceof ProposerError && error.code === "ERR_BRIDGE_WAL_REMOVED";
+        if (!isRemoved || index === starts.length - 1) throw error;
+      }
+    }
+    throw new ProposerError("ERR_BRIDGE_WAL_REMOVED", "PostgreSQL has none of the WAL that acceptors need");
+  }
+
+  /**
+   * Where the stream could start, lowest first: with what acceptors need, as far as that is within half a ring of the
+   * term's start. An acceptor further behind has a reader of its own and does not hold up everybody's commits.
+   */
+  #startCandidates(termStartLsn: Lsn): readonly Lsn[] {
+    const nearBytes = BigInt(Math.floor(this.#settings.ringBytes / 2));
+    const near = this.#proposer
+      .wantedLsns()
+      .filter((lsn) => lsn < termStartLsn && distanceBytes(lsn, termStartLsn) <= nearBytes);
+    return [...new Set([...near, termStartLsn])].toSorted((a, b) => (a < b ? -1 : a > b ? 1 : 0));
+  }
+
+  #startStreaming(source: PostgresSource): void {
+    const { identity } = this.#ground;
+    const startLsn = source.receivedLsn;
+    this.#source = source;
+    this.#ring = new WalRing({ startLsn, capacityBytes: this.#settings.ringBytes });
+    this.#decoder = new WalDecoder({
+      startLsn,
+      pgMajor: identity.major,
+      segmentBytes: identity.segmentBytes,
+      systemId: identity.systemId,
+      timelines: new Set([TIMELINE_ID]),
+      start: "record",
+    });
+    this.#move("streaming");
+    this.#proposer.startStreaming(this.#ring);
+    this.#resolveStreaming();
+  }
+
+  #onWal(bytes: Uint8Array): void {
+    this.#ring?.append(bytes);
+    this.#undecoded.push(bytes);
+  }
+
+  /** Acceptors come first; then the decoder looks at what was just sent, and ends the bridge if it is not WAL. */
+  #onBatch(): Promise<void> | undefined {
+    if (this.#undecoded.length > 0) {
+      this.#proposer.walAvailable();
+      const chunks = this.#undecoded;
+      this.#undecoded = [];
+      for (const bytes of chunks) this.#decoder?.feed(bytes);
+    }
+    return this.#proposer.room();
+  }
+
+  #move(to: BridgeState): void {
+    const from = this.#state;
+    if (!isLegalMove(from, to)) throw new RangeError(`a bridge cannot go from ${from} to ${to}`);
+    this.#state = to;
+    publishNotice({ type: "bridge-state", from, to });
+  }
+
+  #fail(error: unknown): void {
+    const failure =
+      error instanceof WalDecodeError
+        ? new ProposerError(
+            "ERR_BRIDGE_WAL_INVALID",
+            `PostgreSQL's stream is not valid WAL: ${error.message}`,
+            {
+              cause: error,
+            },
+          )
+        : error;
+    const detail = failure instanceof Error ? failure.message : String(failure);
+    this.#finish({ reason: endReason(failure), detail, error: failure });
+  }
+
+  /** The one way out. Both connections to PostgreSQL go at once, so that nothing can be reported any more. */
+  #finish(end: BridgeEnd): void {
+    if (this.#end !== undefined) return;
+    this.#end = end;
+    this.#source?.destroy();
+    this.#ground.slot.destroy();
+    this.#proposer.close();
+    this.#abort.abort();
+    this.#move("ended");
+    publishNotice({ type: "ended", reason: end.reason, detail: end.detail });
+    this.#commitWaiter?.resolve();
+    this.#rejectStreaming(new ProposerError("ERR_PROPOSER_CLOSED", `the bridge ended: ${end.detail}`));
+    this.#resolveClosed(end);
+  }
+}
+
+/** @throws {ProposerError} ERR_BRIDGE_WAL_LOST; nothing was truncated on any acceptor by then */
+function checkNotLost(termStartLsn: Lsn, flushLsn: Lsn): void {
+  if (termStartLsn <= flushLsn) return;
+  throw new ProposerError(
+    "ERR_BRIDGE_WAL_LOST",
+    `acceptors have WAL up to ${formatLsn(termStartLsn)}, PostgreSQL only up to ${formatLsn(flushLsn)}: it was ` +
+      "restored from a backup or has lost its disk, and must be rebuilt from the acceptors' WAL",
+  );
+}
+
+/** The reasons that are not just "failed": what they have in common is what an operator does about them. */
+const END_REASONS: Partial<Record<ProposerErrorCode, BridgeEnd["reason"]>> = {
+  ERR_BRIDGE_WAL_LOST: "divergence",
+  ERR_BRIDGE_WAL_GAP: "divergence",
+  ERR_BRIDGE_WAL_INVALID: "divergence",
+  ERR_BRIDGE_POSTGRES: "pg_lost",
+};
+
+function endReason(error: unknown): BridgeEnd["reason"] {
+  return (error instanceof ProposerError ? END_REASONS[error.code] : undefined) ?? "failed";
+}

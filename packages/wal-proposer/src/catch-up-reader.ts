@@ -1,0 +1,109 @@
+/**
+ * Connection C: an extra reader of PostgreSQL's WAL for an acceptor that needs older bytes than the ring has.
+ *
+ * Opened on demand, at most a few at a time (CatchUp sees to that), without a slot: the retain slot keeps what any
+ * acceptor may need. It never reports a position (flush stays 0/0, so PostgreSQL counts it as asynchronous whatever
+ * synchronous_standby_names says) but does answer, so that the walsender does not give it up while a slow acceptor
+ * holds reading up.
+ */
+import { addBytes, INVALID_LSN, MAX_LSN } from "@millrace/lsn";
+import type { Lsn } from "@millrace/lsn";
+import { parseReplicationMessage } from "@millrace/pg-wire";
+import type { ClientConnection, ClientOptions, CopyBothStream } from "@millrace/pg-wire";
+import type { CatchUpStream, WalChunk } from "./catch-up.js";
+import { ProposerError } from "./errors.js";
+import { PositionReporter } from "./position-reporter.js";
+import { connectReplication } from "./postgres-connection.js";
+import { gapError, startError, startReplication } from "./postgres-source.js";
+import { StatusSender } from "./status-sender.js";
+import type { Clock } from "./timers.js";
+
+/** See the members. */
+export interface CatchUpReaderOptions {
+  readonly postgres: ClientOptions;
+  readonly applicationName: string;
+  readonly fromLsn: Lsn;
+  readonly timelineId: number;
+  readonly reportIntervalMs: number;
+  readonly clock: Clock;
+  readonly signal?: AbortSignal;
+}
+
+/** A stream of WAL from PostgreSQL for one acceptor. */
+export class CatchUpReader implements CatchUpStream {
+  readonly #connection: ClientConnection;
+  readonly #stream: CopyBothStream;
+  readonly #reporter: PositionReporter;
+  readonly #sender: StatusSender;
+  #nextLsn: Lsn;
+
+  private constructor(options: CatchUpReaderOptions, connection: ClientConnection, stream: CopyBothStream) {
+    this.#connection = connection;
+    this.#stream = stream;
+    this.#nextLsn = options.fromLsn;
+    this.#reporter = new PositionReporter({
+      startLsn: options.fromLsn,
+      floorLsn: MAX_LSN,
+      nowMs: options.clock.monotonicMs(),
+      intervalMs: options.reportIntervalMs,
+    });
+    this.#sender = new StatusSender({
+      reporter: this.#reporter,
+      writer: stream.writer,
+      clock: options.clock,
+      receivedLsn: () => this.#nextLsn,
+      committedLsn: () => INVALID_LSN,
+      failed: () => this.close(),
+    });
+  }
+
+  /**
+   * Connects and starts to stream at `fromLsn`.
+   *
+   * @throws {ProposerError} ERR_BRIDGE_POSTGRES; that the WAL is gone shows at the first `next`
+   */
+  static async open(options: CatchUpReaderOptions): Promise<CatchUpReader> {
+    const connection = await connectReplication(options.postgres, options.applicationName, options.signal);
+    try {
+      const command = startReplication(options.fromLsn, options.timelineId);
+      return new CatchUpReader(options, connection, await connection.startCopyBoth(command));
+    } catch (error) {
+      connection.destroy();
+      throw startError(options.fromLsn, error);
+    }
+  }
+
+  /** @throws {ProposerError} ERR_BRIDGE_WAL_REMOVED, ERR_BRIDGE_WAL_GAP, ERR_BRIDGE_POSTGRES (also after `close`) */
+  async next(): Promise<WalChunk> {
+    const { reader } = this.#stream;
+    for (;;) {
+      const event = reader.tryNext() ?? (await this.#nextEvent());
+      if (event.type !== "data") {
+        throw new ProposerError("ERR_BRIDGE_POSTGRES", "PostgreSQL ended a catch-up stream");
+      }
+      const message = parseReplicationMessage(event.payload);
+      if (message.type === "keepalive") {
+        if (message.replyRequested) this.#reporter.replyRequested();
+        this.#sender.changed();
+        continue;
+      }
+      const { startLsn, walData } = message;
+      if (startLsn !== this.#nextLsn) throw gapError(this.#nextLsn, startLsn);
+      this.#nextLsn = addBytes(startLsn, walData.byteLength);
+      return { startLsn, bytes: walData };
+    }
+  }
+
+  close(): void {
+    this.#sender.close();
+    this.#connection.destroy();
+  }
+
+  async #nextEvent(): ReturnType<CopyBothStream["reader"]["next"]> {
+    try {
+      return await this.#stream.reader.next();
+    } catch (error) {
+      throw startError(this.#nextLsn, error);
+    }
+  }
+}
