@@ -83,7 +83,7 @@ function build(pagesBefore: number, steps: readonly Step[]): WalBuilder {
 }
 
 const wals = fc
-  .tuple(fc.integer({ min: 0, max: 20 }), fc.array(step, { maxLength: 40, size: "max" }))
+  .tuple(fc.integer({ min: 0, max: 20 }), fc.array(step, { maxLength: 30, size: "max" }))
   .map(([pagesBefore, steps]) => build(pagesBefore, steps));
 
 const chunkSizes = fc.array(
@@ -120,7 +120,7 @@ test("after every chunk the end is that of the last record that is complete", ()
       expect(decoder.nextLsn).toBe(wal.lsn);
       expect(seen).toEqual(wal.records.map(withoutDataEnd));
     }),
-    { numRuns: 60 },
+    { numRuns: 50 },
   );
 });
 
@@ -205,7 +205,7 @@ test("a flipped bit anywhere ends the WAL there or changes nothing", () => {
       const inHeader = inPage < (damaged % BigInt(MIB) < BigInt(PAGE) ? 40 : 24);
       if (inside !== undefined && damaged >= inside.startLsn && !inHeader) expect(seen.length).toBe(before);
     }),
-    { numRuns: 100 },
+    { numRuns: 80 },
   );
 });
 

@@ -1,5 +1,5 @@
 /**
- * The dumbest encoder of WAL: one byte after the other, page headers where a page begins, checksums byte by byte.
+ * The dumbest encoder of WAL: one page's part after the other, a header where a page begins, checksums byte by byte.
  *
  * It shares no code with the decoder, so that a misunderstanding would have to be made twice. What it builds is
  * what PostgreSQL would have written, plus what PostgreSQL cannot be made to write on demand: records that end
@@ -244,11 +244,11 @@ export class WalBuilder {
   }
 
   #put(record: Uint8Array): void {
-    for (let i = 0; i < record.byteLength; i += 1) {
-      this.pageHeaderIfDue(record.byteLength - i);
-      this.#reserve(1);
-      this.#bytes[this.#length] = record[i] ?? 0;
-      this.#length += 1;
+    for (let at = 0; at < record.byteLength;) {
+      this.pageHeaderIfDue(record.byteLength - at);
+      const part = record.subarray(at, at + this.leftOnPage);
+      this.raw(part);
+      at += part.byteLength;
     }
   }
 
