@@ -184,7 +184,9 @@ class DiskWalStore implements WalStore {
     const files = new ScanFiles(this.#files, this.#segmentBytes);
     try {
       await this.#checkCommitted(files);
-      const { endLsn, segmentSwitch } = await recoverEnd(state, (lsn, target) => files.read(lsn, target));
+      const { endLsn, segmentSwitch } = this.#files.has(first)
+        ? await recoverEnd(state, (lsn, target) => files.read(lsn, target))
+        : { endLsn: state.commitLsn, segmentSwitch: undefined };
       this.#positions.reset(endLsn);
       this.#tracker.reset(endLsn);
       this.#switch = segmentSwitch;

@@ -360,12 +360,12 @@ for (const [name, make] of implementations) {
   // Aim: removal takes old segments and never what recovery needs. Method: remove everything, then restart.
   suite("removal spares the segment of the durable commit position", async () => {
     const stream = new WalStream({ startLsn: START });
-    while (stream.endLsn < START + BigInt(4 * MIB)) stream.record(60_000);
+    while (stream.endLsn < START + BigInt(3 * MIB)) stream.record(60_000);
     const node = await ready(make, stream);
     await append(node.wal, stream, stream.endLsn);
     await node.wal.flush();
     expect(await node.wal.removeUpTo(1000n)).toBe(0);
-    const commitLsn = stream.boundaryBefore(START + BigInt(2 * MIB));
+    const commitLsn = stream.boundaryBefore(START + BigInt(2 * MIB + MIB / 2));
     await node.control.persist({ ...node.control.get(), commitLsn });
     const first = segmentNumber(START, MIB);
     expect(await node.wal.removeUpTo(first)).toBe(1);

@@ -120,8 +120,8 @@ export class WalStream {
     view.setBigUint64(8, this.#prevLsn, true);
     view.setUint8(16, kind.info ?? 0);
     view.setUint8(17, kind.rmid ?? 10);
-    for (let i = 24; i < total; i += 1)
-      record[i] = (Number(start >> BigInt((i % 4) * 8)) ^ this.#mark) & 0xff;
+    const low = Number(start & 0xffff_ffffn) ^ (this.#mark * 0x0101_0101);
+    for (let i = 24; i < total; i += 1) record[i] = (low >>> ((i % 4) * 8)) & 0xff;
     view.setUint32(20, crc32c(record.subarray(0, 20), crc32c(record.subarray(24))), true);
     this.#prevLsn = start;
     return record;
