@@ -30,7 +30,7 @@ const STARTUP_PARAMETERS: ReadonlySet<string> = new Set([
  * @throws {WireError} ERR_WIRE_URL; the message never contains the URL, as that may hold a password
  */
 export function parseConnectionUrl(url: string): ClientOptions {
-  const match = /^postgres(?:ql)?:\/\/(?:([^@/?#]*)@)?([^/?#]*)(?:\/([^?#]*))?(?:\?([^#]*))?$/.exec(url);
+  const match = /^postgres(?:ql)?:\/\/(?:([^@/?#]*)@)?([^@/?#]*)(?:\/([^?#]*))?(?:\?([^#]*))?$/.exec(url);
   if (match === null)
     throw urlError("not of the form postgres://user:password@host:port/database?parameters");
   const [, userInfo = "", address = "", database = "", query = ""] = match;

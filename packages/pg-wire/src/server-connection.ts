@@ -316,8 +316,12 @@ function disableDelay(socket: Duplex): void {
  */
 function handshake(raw: Duplex, options: SecureContextOptions): Promise<TLSSocket> {
   return new Promise((resolve, reject) => {
-    const server = createServer({ ...options, ALPNProtocols: [ALPN_PROTOCOL], allowHalfOpen: true });
-    server.once("secureConnection", resolve);
+    const server = createServer({ ...options, ALPNProtocols: [ALPN_PROTOCOL] });
+    raw.allowHalfOpen = false; // inherited: a peer that ends within the handshake must end the handshake
+    server.once("secureConnection", (secure) => {
+      secure.allowHalfOpen = true;
+      resolve(secure);
+    });
     server.once("tlsClientError", reject);
     server.emit("connection", raw);
   });

@@ -55,6 +55,7 @@ export class SocketTransport {
   #waiter: (() => void) | undefined;
   #corked = false;
   #closing: Promise<void> | undefined;
+  readonly #waitingWrites = new Set<(reason: WireError) => void>();
 
   /** Takes over an open socket. Exactly one party may read from it and write to it from now on. */
   constructor(
@@ -165,14 +166,20 @@ export class SocketTransport {
    * message. Then destroys. Never rejects; calling it again gives the same promise.
    */
   close(): Promise<void> {
-    this.#closing ??= this.#close();
+    if (this.#closing === undefined) {
+      let settle: () => void = () => undefined;
+      this.#closing = new Promise((resolve) => {
+        settle = resolve;
+      });
+      this.#close(settle);
+    }
     return this.#closing;
   }
 
   /** Drops the socket and everything queued, now. */
   destroy(reason?: WireError): void {
-    this.#fail(reason ?? new WireError("ERR_WIRE_CLOSED", "the connection was destroyed"));
     this.#socket.destroy();
+    this.#fail(reason ?? closedError("the connection was destroyed"));
   }
 
   /** Gives the socket away, paused and without listeners of ours: TLS takes over. This object is of no use then. */
@@ -203,7 +210,7 @@ export class SocketTransport {
   };
 
   readonly #onError = (error: Error): void => {
-    this.#fail(new WireError("ERR_WIRE_IO", `connection failed: ${error.message}`, { cause: error }));
+    this.#fail(ioError("connection failed", error));
   };
 
   readonly #onClose = (): void => {
@@ -214,6 +221,13 @@ export class SocketTransport {
   #fail(error: WireError): void {
     this.#failure ??= error;
     this.#wake();
+    // A stream need not call back for a write that its destruction interrupted.
+    if (this.#closing === undefined || this.#socket.destroyed) this.#rejectWaitingWrites(this.#failure);
+  }
+
+  #rejectWaitingWrites(reason: WireError): void {
+    for (const reject of this.#waitingWrites) reject(reason);
+    this.#waitingWrites.clear();
   }
 
   #wake(): void {
@@ -242,12 +256,11 @@ export class SocketTransport {
 
   #writeAndWait(buffer: Uint8Array): Promise<void> {
     return new Promise((resolve, reject) => {
+      this.#waitingWrites.add(reject);
       this.#socket.write(buffer, (error) => {
+        this.#waitingWrites.delete(reject);
         if (error === null || error === undefined) resolve();
-        else
-          reject(
-            this.#failure ?? new WireError("ERR_WIRE_IO", `write failed: ${error.message}`, { cause: error }),
-          );
+        else reject(this.#failure ?? ioError("write failed", error));
       });
     });
   }
@@ -255,7 +268,7 @@ export class SocketTransport {
   #whyUnwritable(): WireError | undefined {
     if (this.#failure !== undefined) return this.#failure;
     if (this.#closing !== undefined || !this.#socket.writable) {
-      return new WireError("ERR_WIRE_CLOSED", "the sending half of the connection is closed");
+      return closedError("the sending half of the connection is closed");
     }
     return undefined;
   }
@@ -266,28 +279,39 @@ export class SocketTransport {
     this.#socket.uncork();
   };
 
-  async #close(): Promise<void> {
+  #close(settle: () => void): void {
     this.#uncork();
     this.#discarding = true;
-    this.#fail(new WireError("ERR_WIRE_CLOSED", "the connection was closed"));
-    if (!this.#socket.destroyed) {
-      await new Promise<void>((resolve) => {
-        const stop = this.#timers.start(resolve, CLOSE_WAIT_MS);
-        this.#socket.once("close", () => {
-          stop();
-          resolve();
-        });
-        this.#socket.end();
-        this.#socket.resume();
-      });
+    this.#fail(closedError("the connection was closed"));
+    let stopTimer = (): void => undefined;
+    const finish = (): void => {
+      stopTimer();
+      this.#socket.destroy();
+      this.#rejectWaitingWrites(closedError("the connection was closed before this was sent"));
+      settle();
+    };
+    if (this.#socket.destroyed) {
+      finish();
+      return;
     }
-    this.#socket.destroy();
+    stopTimer = this.#timers.start(finish, CLOSE_WAIT_MS);
+    this.#socket.once("close", finish);
+    this.#socket.end();
+    this.#socket.resume();
   }
 }
 
 const NOTHING: Uint8Array = new Uint8Array(0);
 
 function ignoreError(): void {}
+
+function ioError(what: string, cause: Error): WireError {
+  return new WireError("ERR_WIRE_IO", `${what}: ${cause.message}`, { cause });
+}
+
+function closedError(message: string): WireError {
+  return new WireError("ERR_WIRE_CLOSED", message);
+}
 
 /** Marks a rejection as seen, so that a caller who does not wait is not a crash; whoever awaits still gets it. */
 function settledQuietly(promise: Promise<void>): Promise<void> {

@@ -127,7 +127,7 @@ for (const flavour of ["system", "embedded"] as const) {
             ssl,
           });
           const [result] = await client.query("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()");
-          expect(result?.rows, `${user} ${String(ssl)}`).toEqual([[ssl === "disable" ? "f" : "t"]]);
+          expect(result?.rows, `${user} ${JSON.stringify(ssl)}`).toEqual([[ssl === "disable" ? "f" : "t"]]);
           expect(Math.floor(client.serverVersion / 10_000)).toBe(installation.major);
         }
       }
