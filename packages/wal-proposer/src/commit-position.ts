@@ -19,8 +19,6 @@ import type { Configuration, VoteResponse } from "@millrace/wal-protocol";
 export interface VoterRecord {
   /** Its latest answer to a vote-request of ours, given or refused; undefined before that. */
   vote: VoteResponse | undefined;
-  /** Whether it has given us its vote. Stays true when a reconnected acceptor says that it cannot vote twice. */
-  voted: boolean;
   /** Flush LSN acknowledged in our term; 0/0 before the first acknowledgement. */
   flushLsn: Lsn;
   /** The commit LSN it has persisted, as acknowledged in our term. */
@@ -41,7 +39,7 @@ export class QuorumLedger {
   enter(key: bigint): VoterRecord {
     let record = this.#records.get(key);
     if (record === undefined) {
-      record = { vote: undefined, voted: false, flushLsn: INVALID_LSN, commitLsn: INVALID_LSN };
+      record = { vote: undefined, flushLsn: INVALID_LSN, commitLsn: INVALID_LSN };
       this.#records.set(key, record);
     }
     return record;
@@ -57,7 +55,7 @@ export class QuorumLedger {
 
   /** Whether a quorum has given us its votes. */
   hasVotes(configuration: Configuration): boolean {
-    return hasQuorum(configuration, (key) => this.#records.get(key)?.voted === true);
+    return hasQuorum(configuration, (key) => this.#records.get(key)?.vote?.voteGiven === true);
   }
 
   /** What a quorum has durable, counting only what reaches the start of our term; 0/0 if that is nobody's quorum. */

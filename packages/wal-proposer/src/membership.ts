@@ -87,10 +87,10 @@ export class Membership {
 
   /** Says what is wrong with `nodeId` answering at this address; undefined if nothing is. */
   conflict(acceptor: AcceptorProgress, nodeId: bigint, all: readonly AcceptorProgress[]): string | undefined {
-    // Old acceptors of protocol version 2 may not know their id; with generations it is what everything hangs on.
-    if (nodeId === 0n) return this.#generations ? "node id 0" : undefined;
+    // Acceptors without generations may not know their id; with them it is what everything hangs on.
+    if (nodeId === 0n && this.#generations) return "node id 0";
     for (const other of all) {
-      if (other === acceptor || other.nodeId !== nodeId) continue;
+      if (other === acceptor || other.nodeId !== nodeId || nodeId === 0n) continue;
       if (!this.#generations || GREETED.has(other.state))
         return `node ${String(nodeId)} answers at two addresses`;
     }

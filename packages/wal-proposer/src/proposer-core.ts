@@ -17,49 +17,27 @@
  * Idea: Neon's walproposer.c and its TLA+ model, here as (state, event) to (state, effects) like etcd's raft.
  */
 import { strict as assert } from "node:assert";
-import { addBytes, formatLsn, INVALID_LSN } from "@millrace/lsn";
+import { addBytes, checkSegmentBytes, INVALID_LSN } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
-import {
-  EMPTY_CONFIGURATION,
-  hasQuorum,
-  MAX_APPEND_BYTES,
-  NO_HOT_STANDBY_FEEDBACK,
-  ProtocolError,
-  streamingStart,
-} from "@millrace/wal-protocol";
+import { MAX_APPEND_BYTES } from "@millrace/wal-protocol";
 import type {
-  AcceptorGreeting,
   AcceptorMessage,
   AppendRequestFields,
-  AppendResponse,
   Configuration,
-  HotStandbyFeedback,
   TermHistory,
-  VoteResponse,
 } from "@millrace/wal-protocol";
-import { AcceptorProgress } from "./acceptor-progress.js";
-import type { AcceptorState } from "./acceptor-progress.js";
-import { forgetAcknowledged, QuorumLedger } from "./commit-position.js";
-import type { VoterRecord } from "./commit-position.js";
-import { decideElection, historyProblem } from "./election.js";
-import type { Ballot } from "./election.js";
-import { mergeHotStandby, PageserverMerge, sameHotStandby } from "./feedback-merge.js";
-import { Membership } from "./membership.js";
+import type { AcceptorProgress } from "./acceptor-progress.js";
+import { Acknowledgements } from "./acknowledgements.js";
+import { Campaign } from "./campaign.js";
 import {
   ACCEPTORS_MAX,
   CONNECTION_TIMEOUT_MS_DEFAULT,
   HEARTBEAT_MS_DEFAULT,
   RECONNECT_MS_DEFAULT,
 } from "./proposer-events.js";
-import type {
-  AcceptorView,
-  AlarmCode,
-  DisconnectReason,
-  ProposerCoreOptions,
-  ProposerEffect,
-  ProposerEvent,
-  RestartReason,
-} from "./proposer-events.js";
+import type { AcceptorView, ProposerCoreOptions, ProposerEffect, ProposerEvent } from "./proposer-events.js";
+import { TermState } from "./term-state.js";
+import type { ProposerState } from "./term-state.js";
 
 export type { AcceptorState } from "./acceptor-progress.js";
 export type {
@@ -72,42 +50,23 @@ export type {
   RestartReason,
 } from "./proposer-events.js";
 
-/** The proposer's own state; it only moves to the right. */
-export type ProposerState = "collecting-terms" | "campaign" | "elected";
+export type { ProposerState } from "./term-state.js";
 
-const TERM_MAX = 0xffff_ffff_ffff_ffffn;
 const NO_EFFECTS: readonly ProposerEffect[] = Object.freeze([]);
 
 /** One term of one proposer; see the head of this file for what it guarantees. Not re-entrant, single owner. */
 export class ProposerCore {
-  readonly #options: ProposerCoreOptions;
   readonly #reconnectMs: number;
   readonly #connectionTimeoutMs: number;
   readonly #heartbeatMs: number;
-  readonly #membership: Membership;
-  readonly #acceptors: readonly AcceptorProgress[];
-  readonly #ledger = new QuorumLedger();
-  readonly #pageservers = new PageserverMerge();
-  /** One frozen object an acceptor, because this effect is the most frequent one. */
-  readonly #pumps: readonly ProposerEffect[];
-  #state: ProposerState = "collecting-terms";
-  #term = 0n;
-  #termStartLsn: Lsn = INVALID_LSN;
-  #commitLsn: Lsn = INVALID_LSN;
-  #truncateLsn: Lsn = INVALID_LSN;
-  #history: TermHistory = [];
-  #electionDonor = 0;
-  /** Whether acceptors may be told of the election. */
-  #released = false;
-  /** The last effect: nothing more will happen. */
-  #end: "restart" | "synced" | undefined;
-  #hotStandby: HotStandbyFeedback = NO_HOT_STANDBY_FEEDBACK;
-  #nowMs = 0;
-  #effects: ProposerEffect[] = [];
+  readonly #shared: TermState;
+  readonly #campaign: Campaign;
+  readonly #acknowledgements: Acknowledgements;
   #handling = false;
 
   /**
-   * @throws {RangeError} no or too many acceptors, generations together with protocol version 2
+   * @throws {RangeError} no or too many acceptors, an impossible segment size, generations together with protocol
+   *   version 2
    * @throws {ProtocolError} ERR_PROTOCOL_CONFIGURATION for a configuration that contradicts itself
    */
   constructor(options: ProposerCoreOptions) {
@@ -117,78 +76,77 @@ export class ProposerCore {
         `a proposer has 1 to ${String(ACCEPTORS_MAX)} acceptors, not ${String(acceptors)}`,
       );
     }
+    checkSegmentBytes(options.segmentBytes);
     if (configuration !== undefined && options.protocolVersion === 2) {
       throw new RangeError("generations need protocol version 3");
     }
-    this.#options = options;
     this.#reconnectMs = options.reconnectMs ?? RECONNECT_MS_DEFAULT;
     this.#connectionTimeoutMs = options.connectionTimeoutMs ?? CONNECTION_TIMEOUT_MS_DEFAULT;
     this.#heartbeatMs = options.heartbeatMs ?? HEARTBEAT_MS_DEFAULT;
-    this.#membership = new Membership(acceptors, configuration);
-    this.#acceptors = Array.from({ length: acceptors }, (_, index) => new AcceptorProgress(index));
-    this.#pumps = this.#acceptors.map(({ index }) => Object.freeze({ type: "pump", acceptor: index }));
+    this.#shared = new TermState(options);
+    this.#campaign = new Campaign(this.#shared);
+    this.#acknowledgements = new Acknowledgements(this.#shared);
   }
 
   get state(): ProposerState {
-    return this.#state;
+    return this.#shared.state;
   }
 
   /** 0 before the campaign. */
   get term(): bigint {
-    return this.#term;
+    return this.#shared.term;
   }
 
   /** 0/0 before the election. */
   get termStartLsn(): Lsn {
-    return this.#termStartLsn;
+    return this.#shared.termStartLsn;
   }
 
   /** What a quorum has durable under this term; 0/0 until that reaches the start of the term. */
   get commitLsn(): Lsn {
-    return this.#commitLsn;
+    return this.#shared.commitLsn;
   }
 
   /** No acceptor will ask for WAL below this; 0/0 before the election. */
   get truncateLsn(): Lsn {
-    return this.#truncateLsn;
+    return this.#shared.truncateLsn;
   }
 
   /** Ends with (term, termStartLsn); empty before the election. */
   get history(): TermHistory {
-    return this.#history;
+    return this.#shared.history;
   }
 
   /** The members that count; undefined when generations are off or nothing has been learnt yet. */
   get configuration(): Configuration | undefined {
-    return this.#membership.known;
+    return this.#shared.membership.known;
   }
 
   /** Whether `restart` or `synced` has been said. */
   get finished(): boolean {
-    return this.#end !== undefined;
+    return this.#shared.end !== undefined;
   }
 
   /** When the next tick is due; Infinity if nothing is waited for. */
   get deadlineMs(): number {
     let deadline = Number.POSITIVE_INFINITY;
-    if (this.#end !== undefined) return deadline;
-    for (const acceptor of this.#acceptors) {
-      if (acceptor.state === "offline")
-        deadline = Math.min(deadline, acceptor.attemptedAtMs + this.#reconnectMs);
-      if (acceptor.awaiting)
-        deadline = Math.min(deadline, acceptor.waitingSinceMs + this.#connectionTimeoutMs);
-      if (acceptor.state === "active") deadline = Math.min(deadline, acceptor.lastSentMs + this.#heartbeatMs);
+    if (this.finished) return deadline;
+    for (const { state, awaiting, attemptedAtMs, waitingSinceMs, lastSentMs } of this.#shared.acceptors) {
+      if (state === "offline") deadline = Math.min(deadline, attemptedAtMs + this.#reconnectMs);
+      if (awaiting) deadline = Math.min(deadline, waitingSinceMs + this.#connectionTimeoutMs);
+      if (state === "active") deadline = Math.min(deadline, lastSentMs + this.#heartbeatMs);
     }
     return deadline;
   }
 
+  /** One acceptor for a status page; a copy. */
   acceptorView(index: number): AcceptorView {
     const acceptor = this.#acceptor(index);
-    const record = this.#find(acceptor);
+    const record = this.#shared.find(acceptor);
     return {
       state: acceptor.state,
       nodeId: acceptor.nodeId,
-      member: this.#membership.counts(acceptor),
+      member: this.#shared.membership.counts(acceptor),
       flushLsn: record?.flushLsn ?? INVALID_LSN,
       commitLsn: record?.commitLsn ?? INVALID_LSN,
       streamingLsn: acceptor.streamingLsn,
@@ -206,9 +164,9 @@ export class ProposerCore {
    * of the election as long as nobody has acknowledged more than the start of the term. Undefined before the election.
    */
   get donor(): { readonly acceptor: number; readonly endLsn: Lsn } | undefined {
-    if (this.#state !== "elected") return undefined;
-    let best = { acceptor: this.#electionDonor, endLsn: this.#termStartLsn };
-    for (const acceptor of this.#acceptors) {
+    if (this.#shared.state !== "elected") return undefined;
+    let best = { acceptor: this.#shared.electionDonor, endLsn: this.#shared.termStartLsn };
+    for (const acceptor of this.#shared.acceptors) {
       const flushLsn = acceptor.state === "active" ? this.acceptorView(acceptor.index).flushLsn : INVALID_LSN;
       if (flushLsn > best.endLsn) best = { acceptor: acceptor.index, endLsn: flushLsn };
     }
@@ -225,7 +183,8 @@ export class ProposerCore {
   nextAppend(index: number, availableLsn: Lsn): AppendRequestFields | undefined {
     const acceptor = this.#acceptor(index);
     const beginLsn = acceptor.streamingLsn;
-    if (acceptor.state !== "active" || beginLsn === undefined || this.#end === "restart") return undefined;
+    if (acceptor.state !== "active" || beginLsn === undefined || this.#shared.end === "restart")
+      return undefined;
     const hasWal = availableLsn > beginLsn;
     if (!hasWal && !acceptor.heartbeatDue) return undefined;
     let endLsn = beginLsn;
@@ -235,30 +194,33 @@ export class ProposerCore {
     }
     acceptor.streamingLsn = endLsn;
     acceptor.heartbeatDue = false;
-    acceptor.lastSentMs = this.#nowMs;
+    acceptor.lastSentMs = this.#shared.nowMs;
     return {
-      generation: this.#membership.generation,
-      term: this.#term,
+      generation: this.#shared.membership.generation,
+      term: this.#shared.term,
       beginLsn,
       endLsn,
-      commitLsn: this.#commitLsn,
-      truncateLsn: this.#truncateLsn,
+      commitLsn: this.#shared.commitLsn,
+      truncateLsn: this.#shared.truncateLsn,
     };
   }
 
   /** Takes one event and says what is to be done. The result is given to the caller. */
   handle(event: ProposerEvent): readonly ProposerEffect[] {
     assert(!this.#handling, "ProposerCore.handle called from within itself");
-    if (this.#end !== undefined) return NO_EFFECTS;
+    const shared = this.#shared;
+    if (shared.end !== undefined) return NO_EFFECTS;
     this.#handling = true;
-    this.#effects = [];
-    this.#nowMs = event.nowMs;
+    shared.nowMs = event.nowMs;
     try {
       this.#dispatch(event);
+      this.#acknowledgements.mergeHotStandby();
+      this.#acknowledgements.checkSynced();
+      if (event.type === "tick" || event.type === "disconnected") this.#connectDue();
     } finally {
       this.#handling = false;
     }
-    return this.#effects;
+    return shared.takeEffects();
   }
 
   #dispatch(event: ProposerEvent): void {
@@ -267,10 +229,7 @@ export class ProposerCore {
         this.#onMessage(this.#acceptor(event.acceptor), event.message);
         break;
       case "wal-available":
-        for (const acceptor of this.#acceptors) {
-          if (acceptor.state === "active" && (acceptor.streamingLsn ?? event.endLsn) < event.endLsn)
-            this.#pump(acceptor);
-        }
+        this.#onWal(event.endLsn);
         break;
       case "connected":
         this.#onConnected(this.#acceptor(event.acceptor));
@@ -279,459 +238,76 @@ export class ProposerCore {
         this.#onDisconnected(this.#acceptor(event.acceptor), event.reason);
         break;
       case "start-streaming":
-        if (this.#state === "elected" && !this.#released) this.#release();
+        if (this.#shared.state === "elected" && !this.#shared.released) this.#campaign.release();
         break;
       case "tick":
-        this.#onTick();
+        for (const acceptor of this.#shared.acceptors) this.#checkTimers(acceptor);
         break;
     }
   }
 
-  // Connections.
-
-  #onTick(): void {
-    for (const acceptor of this.#acceptors) {
-      if (acceptor.awaiting && this.#nowMs >= acceptor.waitingSinceMs + this.#connectionTimeoutMs) {
-        const { state } = acceptor;
-        const reason =
-          state === "connecting"
-            ? "connect_timeout"
-            : state === "handshake"
-              ? "handshake_timeout"
-              : "silence";
-        this.#disconnect(acceptor, reason, `nothing heard for ${String(this.#connectionTimeoutMs)} ms`);
-      } else if (acceptor.state === "active" && this.#nowMs >= acceptor.lastSentMs + this.#heartbeatMs) {
-        this.#requestHeartbeat(acceptor);
-      }
+  #onMessage(acceptor: AcceptorProgress, message: AcceptorMessage): void {
+    const { state } = acceptor;
+    const { nowMs } = this.#shared;
+    if (state === "offline" || state === "connecting" || state === "closing") return; // of a connection given up
+    acceptor.lastHeardMs = nowMs;
+    acceptor.waitingSinceMs = nowMs;
+    if (message.type === "append-response" && state === "active") {
+      this.#acknowledgements.onAppendResponse(acceptor, message);
+    } else if (message.type === "greeting" && state === "handshake") {
+      this.#campaign.onGreeting(acceptor, message);
+    } else if (message.type === "vote-response" && state === "wait-verdict") {
+      this.#campaign.onVoteResponse(acceptor, message);
+    } else {
+      this.#shared.disconnect(acceptor, "unexpected_message", `${message.type} in state ${state}`);
     }
-    this.#connectDue();
   }
 
-  #connectDue(): void {
-    for (const acceptor of this.#acceptors) {
-      // Attempts are spaced, not delayed: a connection that lasted is replaced at once.
-      if (acceptor.state !== "offline" || this.#nowMs < acceptor.attemptedAtMs + this.#reconnectMs) continue;
-      acceptor.attemptedAtMs = this.#nowMs;
-      this.#move(acceptor, "connecting", "attempt");
-      this.#emit({ type: "connect", acceptor: acceptor.index });
+  #onWal(endLsn: Lsn): void {
+    for (const acceptor of this.#shared.acceptors) {
+      const { state, streamingLsn } = acceptor;
+      if (state === "active" && streamingLsn !== undefined && streamingLsn < endLsn)
+        this.#shared.pump(acceptor);
     }
   }
 
   #onConnected(acceptor: AcceptorProgress): void {
     if (acceptor.state !== "connecting") return; // given up meanwhile
-    this.#greet(acceptor, "connected");
+    this.#shared.greet(acceptor, "connected");
   }
 
   #onDisconnected(acceptor: AcceptorProgress, reason: string): void {
-    if (acceptor.state === "offline") return;
-    this.#move(acceptor, "offline", reason);
-    this.#mergeHotStandby();
-    this.#checkSynced();
-    if (this.#end === undefined) this.#connectDue();
+    if (acceptor.state !== "offline") this.#shared.move(acceptor, "offline", reason);
   }
 
-  #disconnect(acceptor: AcceptorProgress, reason: DisconnectReason, detail: string): void {
-    this.#move(acceptor, "closing", reason);
-    this.#emit({ type: "disconnect", acceptor: acceptor.index, reason, detail });
-    this.#mergeHotStandby();
-  }
-
-  #greet(acceptor: AcceptorProgress, reason: string): void {
-    const { tenantId, timelineId, pgVersion, systemId, segmentBytes } = this.#options;
-    if (acceptor.state !== "handshake") this.#move(acceptor, "handshake", reason);
-    acceptor.greetedGeneration = this.#membership.generation;
-    const configuration = this.#membership.known ?? EMPTY_CONFIGURATION;
-    this.#emit({
-      type: "send",
-      acceptor: acceptor.index,
-      message: { type: "greeting", tenantId, timelineId, configuration, pgVersion, systemId, segmentBytes },
-    });
-  }
-
-  #onMessage(acceptor: AcceptorProgress, message: AcceptorMessage): void {
-    const { state } = acceptor;
-    if (state === "offline" || state === "connecting" || state === "closing") return; // of a connection given up
-    acceptor.lastHeardMs = this.#nowMs;
-    acceptor.waitingSinceMs = this.#nowMs;
-    if (message.type === "append-response" && state === "active") this.#onAppendResponse(acceptor, message);
-    else if (message.type === "greeting" && state === "handshake") this.#onGreeting(acceptor, message);
-    else if (message.type === "vote-response" && state === "wait-verdict")
-      this.#onVoteResponse(acceptor, message);
-    else this.#disconnect(acceptor, "unexpected_message", `${message.type} in state ${state}`);
-  }
-
-  // Greetings and the campaign.
-
-  #onGreeting(acceptor: AcceptorProgress, greeting: AcceptorGreeting): void {
-    if (!this.#identify(acceptor, greeting.nodeId)) return;
-    if (!this.#reconcileGeneration(acceptor, greeting.configuration)) return;
-    if (greeting.term === TERM_MAX) {
-      this.#disconnect(acceptor, "foreign_term", "no term is left above the acceptor's");
-      return;
-    }
-    if (this.#state === "collecting-terms") {
-      acceptor.greetedTerm = greeting.term;
-      this.#move(acceptor, "wait-voting", "greeted");
-      this.#tryCampaign();
-      return;
-    }
-    if (greeting.term > this.#term) {
-      this.#onHigherTerm(acceptor, greeting.term);
-      return;
-    }
-    this.#checkVoteKept(acceptor, greeting.term);
-    this.#move(acceptor, "wait-voting", "greeted");
-    this.#requestVote(acceptor);
-  }
-
-  /** Takes note of who answers at this address; false if that cannot be right and the connection is given up. */
-  #identify(acceptor: AcceptorProgress, nodeId: bigint): boolean {
-    const conflict = this.#membership.conflict(acceptor, nodeId, this.#acceptors);
-    if (conflict !== undefined) return this.#refuse(acceptor, "node_conflict", conflict);
-    const gone = this.#membership.identify(acceptor, nodeId, this.#acceptors);
-    if (gone !== undefined) this.#ledger.drop(gone); // so that records are bounded by members and addresses
-    return true;
-  }
-
-  /** Brings the acceptor's configuration and ours together; false if this greeting goes no further. */
-  #reconcileGeneration(acceptor: AcceptorProgress, theirs: Configuration): boolean {
-    const ours = this.#membership.generation;
-    const relation = this.#membership.compare(theirs);
-    const detail = `the acceptor is in generation ${String(theirs.generation)}, we are in ${String(ours)}`;
-    if (relation === "same") return true;
-    if (relation === "conflict") {
-      return this.#refuse(
-        acceptor,
-        "configuration_conflict",
-        `generation ${String(ours)} has other members there`,
-      );
-    }
-    if (relation === "higher") {
-      if (this.#state === "collecting-terms") this.#adopt(theirs, acceptor);
-      else this.#restart("generation_change", detail);
-      return this.#end === undefined;
-    }
-    // Lagging behind: it follows if the greeting tells it to. If this greeting did already, it will not.
-    if (relation === "foreign" || acceptor.greetedGeneration === ours) {
-      return this.#refuse(acceptor, "generation_mismatch", detail);
-    }
-    this.#greet(acceptor, "generation");
-    return false;
-  }
-
-  #adopt(configuration: Configuration, source: AcceptorProgress): void {
-    this.#membership.adopt(configuration);
-    for (const acceptor of this.#acceptors) {
-      if (acceptor !== source && acceptor.state === "wait-voting") this.#greet(acceptor, "generation");
+  #checkTimers(acceptor: AcceptorProgress): void {
+    const { state, awaiting, waitingSinceMs, lastSentMs } = acceptor;
+    const { nowMs } = this.#shared;
+    if (awaiting && nowMs >= waitingSinceMs + this.#connectionTimeoutMs) {
+      const waitedFor =
+        state === "connecting" ? "connect_timeout" : state === "handshake" ? "handshake_timeout" : "silence";
+      const detail = `nothing heard for ${String(this.#connectionTimeoutMs)} ms`;
+      this.#shared.disconnect(acceptor, waitedFor, detail);
+    } else if (state === "active" && nowMs >= lastSentMs + this.#heartbeatMs) {
+      this.#shared.requestHeartbeat(acceptor);
     }
   }
 
-  #tryCampaign(): void {
-    const greeted = (key: bigint): boolean =>
-      this.#acceptors.some(
-        (acceptor) => acceptor.state === "wait-voting" && this.#membership.keyOf(acceptor) === key,
-      );
-    if (!hasQuorum(this.#membership.quorum, greeted)) return;
-    let highest = 0n;
-    for (const { greetedTerm } of this.#acceptors) if (greetedTerm > highest) highest = greetedTerm;
-    this.#term = highest + 1n;
-    this.#state = "campaign";
-    this.#emit({ type: "campaign", term: this.#term });
-    for (const acceptor of this.#acceptors) if (acceptor.state === "wait-voting") this.#requestVote(acceptor);
-  }
-
-  #requestVote(acceptor: AcceptorProgress): void {
-    this.#move(acceptor, "wait-verdict", "vote requested");
-    const message = {
-      type: "vote-request",
-      generation: this.#membership.generation,
-      term: this.#term,
-    } as const;
-    this.#emit({ type: "send", acceptor: acceptor.index, message });
-  }
-
-  /** A vote is durable before it is sent, so an acceptor that shows a lower term has lost its disk. */
-  #checkVoteKept(acceptor: AcceptorProgress, term: bigint): void {
-    const record = this.#recordOf(acceptor);
-    if (!record.voted || term >= this.#term) return;
-    this.#alarm(acceptor, "lost_vote", `term ${String(term)} after a vote in term ${String(this.#term)}`);
-    forgetAcknowledged(record);
-    record.voted = false;
-    record.vote = undefined;
-  }
-
-  // Votes and the election.
-
-  #onVoteResponse(acceptor: AcceptorProgress, vote: VoteResponse): void {
-    if (!this.#checkGeneration(acceptor, vote.generation)) return;
-    if (vote.term > this.#term) {
-      this.#onHigherTerm(acceptor, vote.term);
-      return;
+  #connectDue(): void {
+    const { acceptors, nowMs, end } = this.#shared;
+    if (end !== undefined) return;
+    for (const acceptor of acceptors) {
+      // Attempts are spaced, not delayed: a connection that lasted is replaced at once.
+      if (acceptor.state !== "offline" || nowMs < acceptor.attemptedAtMs + this.#reconnectMs) continue;
+      acceptor.attemptedAtMs = nowMs;
+      this.#shared.move(acceptor, "connecting", "attempt");
+      this.#shared.emit({ type: "connect", acceptor: acceptor.index });
     }
-    if (vote.term < this.#term) {
-      this.#disconnect(acceptor, "stale_term", `vote-response of term ${String(vote.term)}`);
-      return;
-    }
-    if (!vote.voteGiven && this.#state === "campaign") {
-      this.#onRefusal(acceptor);
-      return;
-    }
-    const problem = historyProblem(vote, this.#term, this.#state === "elected");
-    if (problem !== undefined) {
-      this.#refuse(acceptor, "corrupt_history", problem);
-      return;
-    }
-    const record = this.#recordOf(acceptor);
-    if (vote.flushLsn < record.flushLsn) {
-      const detail = `${formatLsn(vote.flushLsn)} after acknowledging ${formatLsn(record.flushLsn)}`;
-      this.#alarm(acceptor, "lost_wal", detail);
-      forgetAcknowledged(record);
-    }
-    record.vote = vote;
-    record.voted ||= vote.voteGiven;
-    this.#move(acceptor, "wait-elected", vote.voteGiven ? "voted" : "had voted in this term");
-    if (this.#state === "campaign") this.#tryElect();
-    else this.#place(acceptor);
   }
-
-  /** In the campaign an equal term means that another proposer got this vote, or we lost track of our own. */
-  #onRefusal(acceptor: AcceptorProgress): void {
-    const detail = `acceptor ${String(acceptor.index)} has already voted in term ${String(this.#term)}`;
-    if (this.#membership.counts(acceptor)) this.#restart("refused_vote", detail);
-    else this.#disconnect(acceptor, "foreign_term", detail);
-  }
-
-  /** Somebody else was or will be elected. A node outside the configuration cannot know that and is only left alone. */
-  #onHigherTerm(acceptor: AcceptorProgress, term: bigint): void {
-    const detail = `acceptor ${String(acceptor.index)} is in term ${String(term)}, we are in ${String(this.#term)}`;
-    if (this.#membership.counts(acceptor)) this.#restart("higher_term", detail);
-    else this.#disconnect(acceptor, "foreign_term", detail);
-  }
-
-  #checkGeneration(acceptor: AcceptorProgress, generation: number): boolean {
-    if (generation === this.#membership.generation) return true;
-    const detail = `an answer of generation ${String(generation)}, we are in ${String(this.#membership.generation)}`;
-    if (this.#membership.counts(acceptor)) this.#restart("generation_change", detail);
-    else this.#disconnect(acceptor, "generation_mismatch", detail);
-    return false;
-  }
-
-  #tryElect(): void {
-    if (!this.#ledger.hasVotes(this.#membership.quorum)) return;
-    const ballots: Ballot[] = [];
-    for (const acceptor of this.#acceptors) {
-      const record = this.#find(acceptor);
-      if (record?.vote === undefined || !record.voted || !this.#membership.counts(acceptor)) continue;
-      ballots.push({ acceptor: acceptor.index, vote: record.vote });
-    }
-    const election = decideElection(ballots, this.#term, this.#options.bootstrapLsn);
-    if (election === undefined) {
-      this.#restart("empty_timeline", "no acceptor has any WAL, and none may be begun");
-      return;
-    }
-    const { termStartLsn, truncateLsn, history, donor } = election;
-    this.#state = "elected";
-    this.#termStartLsn = termStartLsn;
-    this.#truncateLsn = truncateLsn;
-    this.#history = history;
-    this.#electionDonor = donor;
-    this.#emit({ type: "elected", term: this.#term, termStartLsn, truncateLsn, history, donor });
-    for (const acceptor of this.#acceptors) if (acceptor.state === "wait-elected") this.#place(acceptor);
-    if (this.#options.mode === "sync" && truncateLsn === termStartLsn)
-      this.#finish({ type: "synced", lsn: termStartLsn });
-    else if (this.#options.holdAfterElection !== true) this.#release();
-  }
-
-  #release(): void {
-    this.#released = true;
-    for (const acceptor of this.#acceptors) if (acceptor.state === "wait-elected") this.#admit(acceptor);
-  }
-
-  /** Works out where this voter has to start from, and lets it start if that is allowed already. */
-  #place(acceptor: AcceptorProgress): void {
-    const vote = this.#recordOf(acceptor).vote;
-    assert(vote !== undefined, "an acceptor waits for the outcome without having answered");
-    try {
-      acceptor.streamingLsn = streamingStart(this.#history, vote.history, vote.flushLsn).lsn;
-    } catch (error) {
-      if (!(error instanceof ProtocolError)) throw error;
-      this.#refuse(acceptor, "corrupt_history", error.message);
-      return;
-    }
-    if (this.#released) this.#admit(acceptor);
-  }
-
-  #admit(acceptor: AcceptorProgress): void {
-    const startStreamingAt = acceptor.streamingLsn;
-    assert(
-      startStreamingAt !== undefined,
-      "an acceptor is told of the election without a place to start from",
-    );
-    this.#move(acceptor, "active", `streaming from ${formatLsn(startStreamingAt)}`);
-    this.#emit({
-      type: "send",
-      acceptor: acceptor.index,
-      message: {
-        type: "elected",
-        generation: this.#membership.generation,
-        term: this.#term,
-        startStreamingAt,
-        history: this.#history,
-      },
-    });
-    this.#requestHeartbeat(acceptor);
-  }
-
-  // Acknowledgements.
-
-  #onAppendResponse(acceptor: AcceptorProgress, response: AppendResponse): void {
-    if (!this.#checkGeneration(acceptor, response.generation)) return;
-    if (response.term > this.#term) {
-      this.#onHigherTerm(acceptor, response.term);
-      return;
-    }
-    if (response.term < this.#term) {
-      this.#disconnect(acceptor, "stale_term", `append-response of term ${String(response.term)}`);
-      return;
-    }
-    if (!this.#acknowledge(acceptor, response)) return;
-    if (!sameHotStandby(response.hotStandby, acceptor.hotStandby)) {
-      acceptor.hotStandby = response.hotStandby;
-      this.#mergeHotStandby();
-    }
-    if (response.pageserver !== undefined) {
-      const feedback = this.#pageservers.add(response.pageserver);
-      if (feedback !== undefined) this.#emit({ type: "pageserver", feedback });
-    }
-    this.#checkSynced();
-  }
-
-  /** Enters an acknowledgement and what follows from it; false if it cannot be true. */
-  #acknowledge(acceptor: AcceptorProgress, { flushLsn, commitLsn }: AppendResponse): boolean {
-    const record = this.#recordOf(acceptor);
-    if (flushLsn < record.flushLsn) {
-      const detail = `${formatLsn(flushLsn)} after acknowledging ${formatLsn(record.flushLsn)}`;
-      forgetAcknowledged(record);
-      return this.#refuse(acceptor, "lost_wal", detail);
-    }
-    if (flushLsn > this.#highestPossibleFlush(acceptor)) {
-      const detail = `${formatLsn(flushLsn)} acknowledged, ${formatLsn(acceptor.streamingLsn ?? INVALID_LSN)} sent`;
-      return this.#refuse(acceptor, "impossible_position", detail);
-    }
-    record.commitLsn = commitLsn;
-    if (flushLsn !== record.flushLsn) {
-      record.flushLsn = flushLsn;
-      this.#advanceCommit();
-      this.#advanceTruncate();
-    }
-    return true;
-  }
-
-  /**
-   * An acceptor never has more than it was sent, with one exception: the record that switches to the next segment is
-   * complete before the zeros behind it have come, and ends where that segment begins.
-   */
-  #highestPossibleFlush(acceptor: AcceptorProgress): bigint {
-    const segmentBytes = BigInt(this.#options.segmentBytes);
-    const sentLsn = acceptor.streamingLsn ?? INVALID_LSN;
-    return ((sentLsn + segmentBytes - 1n) / segmentBytes) * segmentBytes;
-  }
-
-  #advanceCommit(): void {
-    const candidate = this.#ledger.commitCandidate(this.#membership.quorum, this.#termStartLsn);
-    if (candidate <= this.#commitLsn) return;
-    this.#commitLsn = candidate;
-    this.#emit({ type: "commit", commitLsn: candidate });
-    for (const acceptor of this.#acceptors) if (acceptor.state === "active") this.#requestHeartbeat(acceptor);
-  }
-
-  #advanceTruncate(): void {
-    const listed = this.#acceptors.map((acceptor) => this.#membership.keyOf(acceptor));
-    const candidate = this.#ledger.slowest(this.#membership.quorum, listed, this.#commitLsn);
-    if (candidate <= this.#truncateLsn) return;
-    this.#truncateLsn = candidate;
-    this.#emit({ type: "truncate", truncateLsn: candidate });
-  }
-
-  #mergeHotStandby(): void {
-    const streaming = this.#acceptors.filter(({ state }) => state === "active");
-    const merged = mergeHotStandby(streaming.map(({ hotStandby }) => hotStandby));
-    if (sameHotStandby(merged, this.#hotStandby)) return;
-    this.#hotStandby = merged;
-    this.#emit({ type: "hot-standby", feedback: merged });
-  }
-
-  /** Mode "sync": done when a quorum has persisted our commit and every connected acceptor has been waited for. */
-  #checkSynced(): void {
-    if (this.#options.mode !== "sync" || this.#state !== "elected" || !this.#released) return;
-    if (this.#commitLsn < this.#termStartLsn) return;
-    if (this.#ledger.persistedCommit(this.#membership.quorum) < this.#termStartLsn) return;
-    for (const acceptor of this.#acceptors) {
-      if (acceptor.state === "offline" || acceptor.state === "connecting" || acceptor.state === "closing")
-        continue;
-      if (this.#recordOf(acceptor).commitLsn < this.#termStartLsn) return;
-    }
-    // One last word, so that nobody is left with an older commit LSN than the others.
-    for (const acceptor of this.#acceptors) if (acceptor.state === "active") this.#requestHeartbeat(acceptor);
-    this.#finish({ type: "synced", lsn: this.#termStartLsn });
-  }
-
-  // Small things.
 
   #acceptor(index: number): AcceptorProgress {
-    const acceptor = this.#acceptors[index];
+    const acceptor = this.#shared.acceptors[index];
     if (acceptor === undefined) throw new RangeError(`there is no acceptor ${String(index)}`);
     return acceptor;
-  }
-
-  #find(acceptor: AcceptorProgress): VoterRecord | undefined {
-    const key = this.#membership.keyOf(acceptor);
-    return key === undefined ? undefined : this.#ledger.find(key);
-  }
-
-  /** For acceptors that have greeted. */
-  #recordOf(acceptor: AcceptorProgress): VoterRecord {
-    const key = this.#membership.keyOf(acceptor);
-    assert(key !== undefined, "an acceptor without a name has nothing on record");
-    return this.#ledger.enter(key);
-  }
-
-  #move(acceptor: AcceptorProgress, to: AcceptorState, reason: string): void {
-    const from = acceptor.move(to, this.#nowMs);
-    this.#emit({ type: "transition", acceptor: acceptor.index, from, to, reason });
-  }
-
-  #requestHeartbeat(acceptor: AcceptorProgress): void {
-    acceptor.heartbeatDue = true;
-    this.#pump(acceptor);
-  }
-
-  #pump(acceptor: AcceptorProgress): void {
-    const pump = this.#pumps[acceptor.index];
-    if (pump !== undefined) this.#emit(pump);
-  }
-
-  #alarm(acceptor: AcceptorProgress, code: AlarmCode, detail: string): void {
-    this.#emit({ type: "alarm", acceptor: acceptor.index, code, detail });
-  }
-
-  /** Gives up a connection over something that an operator has to look at. */
-  #refuse(acceptor: AcceptorProgress, code: AlarmCode & DisconnectReason, detail: string): false {
-    this.#alarm(acceptor, code, detail);
-    this.#disconnect(acceptor, code, detail);
-    return false;
-  }
-
-  #restart(reason: RestartReason, detail: string): void {
-    this.#finish({ type: "restart", reason, detail });
-  }
-
-  #finish(effect: ProposerEffect & { readonly type: "restart" | "synced" }): void {
-    this.#emit(effect);
-    this.#end ??= effect.type;
-  }
-
-  #emit(effect: ProposerEffect): void {
-    if (this.#end === undefined) this.#effects.push(effect);
   }
 }

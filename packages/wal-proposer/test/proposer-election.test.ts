@@ -290,6 +290,16 @@ test("sync mode ends when a quorum has persisted the commit and no connected acc
   });
 });
 
+// Aim: sync mode waits for an acceptor that is on its way, too. Method: one that has not even greeted, then leaves.
+test("sync mode waits for an acceptor that is about to greet", () => {
+  const harness = new Harness({ mode: "sync", systemId: 0n, bootstrapLsn: lsn(0) });
+  harness.elect([0, 1]);
+  harness.connected(2);
+  for (const acceptor of [0, 1]) harness.ack(acceptor, START, { commitLsn: lsn(START) });
+  expect(harness.core.finished).toBe(false);
+  expect(harness.disconnected(2).at(-1)).toEqual({ type: "synced", lsn: lsn(START) });
+});
+
 // Aim: a quorum of a joint configuration is one of both sets. Method: who must vote before we are elected.
 test("a joint configuration needs votes of both sets", () => {
   const harness = new Harness({ acceptors: 4, configuration: configuration(2, [1, 2, 3], [4]) });

@@ -153,6 +153,23 @@ describe("acknowledgements", () => {
     ]);
   });
 
+  // Aim: what was committed stays committed, even if acceptors lose it. Method: one of two comes back with less.
+  test("a commit is not taken back when an acceptor loses what it acknowledged", () => {
+    const harness = elected([0, 1]);
+    harness.ack(0, START + 80);
+    harness.ack(1, START + 80);
+    harness.reconnect(0);
+    harness.greet(0, { term: 1n });
+    harness.vote(0, { given: false, flush: START + 40, history: terms([0, START], [1, START]) });
+    harness.sendAll(0, START + 100);
+    expect(only(harness.ack(0, START + 60), "commit")).toEqual([]);
+    expect(harness.core.commitLsn).toBe(BigInt(START + 80));
+    expect(only(harness.ack(0, START + 90), "commit")).toEqual([]);
+    expect(only(harness.ack(1, START + 90), "commit")).toEqual([
+      { type: "commit", commitLsn: lsn(START + 90) },
+    ]);
+  });
+
   // Aim: an acceptor that forgot its vote has lost its disk, whatever it says it has. Method: a lower term.
   test("an acceptor that forgot its term is forgotten too", () => {
     const harness = elected([0, 1]);
@@ -455,6 +472,20 @@ describe("members and generations", () => {
     expect(harness.core.truncateLsn).toBe(0n);
   });
 
+  // Aim: WAL is kept for whoever may still ask for it. Method: a listed stranger that was never seen, then a member
+  // that is in no list; everybody else has everything.
+  test("listed strangers and unlisted members hold the truncate position", () => {
+    for (const acceptors of [4, 2]) {
+      const harness = new Harness({ acceptors, configuration: configuration(2, [1, 2, 3]) });
+      const present = [0, 1, 2].slice(0, acceptors);
+      harness.elect(present);
+      for (const acceptor of present) harness.sendAll(acceptor, START + 9);
+      for (const acceptor of present) harness.ack(acceptor, START + 9);
+      expect(harness.core.commitLsn).toBe(BigInt(START + 9));
+      expect(harness.core.truncateLsn).toBe(0n);
+    }
+  });
+
   // Aim: an acceptor that will not follow is not asked for ever. Method: the same low generation twice.
   test("an acceptor that stays in a lower generation is refused", () => {
     const harness = new Harness({ ...learn, configuration: configuration(2, [1, 2, 3]) });
@@ -564,6 +595,8 @@ describe("members and generations", () => {
     const plain = new Harness({ protocolVersion: 2 });
     plain.elect([0, 1], { nodeId: 0 });
     expect(plain.core.state).toBe("elected");
+    plain.reconnect(0);
+    expect(only(plain.greet(0, { nodeId: 5 }), "disconnect")).toMatchObject([{ reason: "node_conflict" }]);
   });
 });
 
@@ -585,5 +618,6 @@ test("impossible options are refused", () => {
     RangeError,
   );
   expect(() => new ProposerCore({ ...options, configuration: configuration(1, []) })).toThrow("no members");
+  expect(() => new ProposerCore({ ...options, segmentBytes: 0 })).toThrow(RangeError);
   expect(() => new ProposerCore(options).acceptorView(3)).toThrow(RangeError);
 });
