@@ -35,14 +35,34 @@ export type {
 } from "./safekeeper-core.js";
 export type { SystemIdMismatchPolicy } from "./core-greeting.js";
 export type { AcceptorStateView } from "./core-state.js";
+export { Timeline } from "./timeline.js";
+export type { LogEnd, TimelineOptions } from "./timeline.js";
+export { timelineStatusJson, configurationJson } from "./timeline-status.js";
+export type { TimelineStatus } from "./timeline-status.js";
+export { TimelineRegistry } from "./timeline-registry.js";
+export type {
+  CreateTimelineRequest,
+  DeleteResult,
+  TimelineRegistryOptions,
+  UnloadableTimeline,
+} from "./timeline-registry.js";
+export { createDiskTimelineStorage } from "./timeline-storage.js";
+export type {
+  DiskTimelineStorageOptions,
+  TimelineKey,
+  TimelineStorage,
+  TimelineStores,
+} from "./timeline-storage.js";
+export { RECEIVERS_PER_TIMELINE_MAX } from "./compute-registry.js";
+export type { ReceiverPhase, ReceiverState } from "./compute-registry.js";
+export { FeedbackHub, FeedbackSubscription, StandbyFeedbackSlot } from "./feedback-hub.js";
+export { Watch } from "./watch.js";
 export { AcceptorNode } from "./acceptor-node.js";
 export type { AcceptorNodeOptions, AcceptorNodeStatus } from "./acceptor-node.js";
+export { ensureNodeId, lockDirectory, LOCK_FILE, NODE_ID_FILE } from "./node-identity.js";
+export type { DirectoryLock } from "./node-identity.js";
+export type { WalPortListener } from "./wal-port.js";
 export { ACCEPTOR_CHANNEL } from "./diagnostics.js";
-export type { AcceptorEvent } from "./diagnostics.js";
-export { parseJson, stringifyJson } from "./bigint-json.js";
+export type { AcceptorEvent, EventPlace } from "./diagnostics.js";
+export { JSON_DEPTH_MAX, parseJson, stringifyJson } from "./bigint-json.js";
 export type { JsonValue } from "./bigint-json.js";
-export { Timeline } from "./timeline.js";
-export { TimelineRegistry } from "./timeline-registry.js";
-export type { CreateTimelineRequest, DeleteResult, UnloadableTimeline } from "./timeline-registry.js";
-export { timelineStatusJson } from "./timeline-status.js";
-export type { TimelineStatus } from "./timeline-status.js";

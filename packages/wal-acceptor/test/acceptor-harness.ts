@@ -162,7 +162,9 @@ export class Harness implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.node.close();
+    this.disk.onCall = undefined;
+    this.clock.runFree();
+    await this.node.close().catch(() => undefined); // a poisoned timeline cannot be saved
     await Promise.all(this.#handlers);
     this.log[Symbol.dispose]();
     await rm(this.directory, { recursive: true, force: true });

@@ -11,6 +11,7 @@ interface PendingTimer {
 export class FakeClock implements Clock {
   #nowMs = 0;
   readonly #timers = new Set<PendingTimer>();
+  #free = false;
   readonly #watchers: { readonly delayMs: number; readonly resolve: () => void }[] = [];
 
   wallMs(): number {
@@ -28,12 +29,20 @@ export class FakeClock implements Clock {
       if (watcher.delayMs === delayMs) watcher.resolve();
       else this.#watchers.push(watcher);
     }
+    if (this.#free) setImmediate(() => this.advance(Math.max(0, timer.dueMs - this.#nowMs)));
     return { cancel: () => void this.#timers.delete(timer) };
   }
 
   /** Timers that are set. */
   get pending(): number {
     return this.#timers.size;
+  }
+
+  /** From now on time passes by itself, as fast as it can: for the end of a test, where nothing is measured. */
+  runFree(): void {
+    this.#free = true;
+    for (const { dueMs } of [...this.#timers])
+      setImmediate(() => this.advance(Math.max(0, dueMs - this.#nowMs)));
   }
 
   /** Waits until somebody sets a timer of exactly that delay. */

@@ -1,0 +1,392 @@
+import { formatLsn, segmentFileName } from "@millrace/lsn";
+import type { Lsn } from "@millrace/lsn";
+import { expect, test } from "vitest";
+import type { ControlStore } from "../src/control-store.js";
+import { openDiskWalStore } from "../src/disk-wal-store.js";
+import type { AcceptorError } from "../src/errors.js";
+import { createMemoryControlStore } from "../src/memory-control-store.js";
+import type { PersistentState } from "../src/persistent-state.js";
+import type { WalStore } from "../src/wal-store.js";
+import { at, codeOf, freshState } from "./fixtures.js";
+import { MemoryFileSystem, systemError } from "./memory-file-system.js";
+import type { Call } from "./memory-file-system.js";
+import { MIB, WalStream } from "./wal-stream.js";
+
+const DIRECTORY = "/data/timeline";
+/** Segment 0x30 starts here. */
+const BASE = 0x3000000n;
+const START = at(BASE + 0x88n);
+
+function name(segno: number, suffix = ""): string {
+  return segmentFileName(1, BigInt(segno), MIB) + suffix;
+}
+
+function path(segno: number, suffix = ""): string {
+  return `${DIRECTORY}/${name(segno, suffix)}`;
+}
+
+interface Disk {
+  readonly fileSystem: MemoryFileSystem;
+  readonly control: ControlStore;
+  wal: WalStore;
+}
+
+async function open(
+  fileSystem: MemoryFileSystem,
+  control: ControlStore,
+  onFatal?: (error: AcceptorError) => void,
+): Promise<WalStore> {
+  return openDiskWalStore({
+    directory: DIRECTORY,
+    fileSystem,
+    control,
+    ...(onFatal === undefined ? {} : { onFatal }),
+  });
+}
+
+/** A timeline that took its first election at the stream's start. */
+async function elected(stream: WalStream, change: Partial<PersistentState> = {}): Promise<Disk> {
+  const fileSystem = new MemoryFileSystem(DIRECTORY);
+  const control = createMemoryControlStore({ ...freshState({ startLsn: stream.startLsn }), ...change });
+  const wal = await open(fileSystem, control);
+  await wal.initFirstSegment(stream.startLsn);
+  await wal.truncate(stream.startLsn);
+  return { fileSystem, control, wal };
+}
+
+async function append(wal: WalStore, stream: WalStream, to: Lsn): Promise<void> {
+  await wal.write(wal.writeLsn, [stream.slice(wal.writeLsn, to)]);
+}
+
+/** Two and a half segments of WAL, written and flushed. */
+async function filled(): Promise<Disk & { stream: WalStream }> {
+  const stream = new WalStream({ startLsn: START });
+  while (stream.endLsn < BASE + BigInt(2 * MIB + MIB / 2)) stream.record(40_000);
+  const disk = await elected(stream);
+  await append(disk.wal, stream, stream.endLsn);
+  await disk.wal.flush();
+  return { ...disk, stream };
+}
+
+async function reopened(disk: Disk): Promise<WalStore> {
+  disk.fileSystem.restart();
+  disk.wal = await open(disk.fileSystem, disk.control);
+  return disk.wal;
+}
+
+/** Where decoding must end when WAL stops at `lsn`. */
+function endBefore(stream: WalStream, lsn: bigint): string {
+  return formatLsn(stream.boundaryBefore(lsn));
+}
+
+// Aim: names say which segments are complete, and every file has its full size. Method: look at the directory.
+test("complete segments have their full name, the last one is partial", async () => {
+  const { fileSystem } = await filled();
+  expect(fileSystem.names(DIRECTORY)).toEqual([name(0x30), name(0x31), name(0x32, ".partial")]);
+  for (const file of fileSystem.names(DIRECTORY)) {
+    expect(fileSystem.bytes(`${DIRECTORY}/${file}`).byteLength).toBe(MIB);
+  }
+});
+
+// Aim: the order of calls that makes a segment's life crash-safe. Method: the trace of one border crossing.
+test("a segment is synced, renamed and its directory synced before the next one is made", async () => {
+  const { fileSystem, wal, stream } = await filled();
+  while (stream.endLsn < BASE + BigInt(3 * MIB) + 100n) stream.record(40_000);
+  const calls: Call[] = [];
+  fileSystem.onCall = (call) => void calls.push(call);
+  await append(wal, stream, stream.endLsn);
+  const temporary = `${DIRECTORY}/waltmp`;
+  expect(calls.map((call) => [call.name, call.path])).toEqual([
+    ["pwritev", path(0x32, ".partial")],
+    ["fdatasync", path(0x32, ".partial")],
+    ["rename", path(0x32, ".partial")],
+    ["fsyncDirectory", DIRECTORY],
+    ["close", path(0x32, ".partial")],
+    ["open", temporary],
+    ["ftruncate", temporary],
+    ["fsync", temporary],
+    ["rename", temporary],
+    ["fsyncDirectory", DIRECTORY],
+    ["pwritev", temporary],
+  ]);
+});
+
+// Aim: many small appends cost one write, and a flush without news nothing. Method: count system calls.
+test("adjacent buffers go out in one call a mebibyte, and an idle flush makes none", async () => {
+  const stream = new WalStream({ startLsn: START });
+  while (stream.boundaries.length < 700) stream.record(100);
+  const { fileSystem, wal } = await elected(stream);
+  const buffers = stream.boundaries
+    .slice(1)
+    .map((end, i) => stream.slice(stream.boundaries[i] ?? START, end));
+  const calls: Call[] = [];
+  fileSystem.onCall = (call) => void calls.push(call);
+  await wal.write(START, buffers);
+  expect(calls.map((call) => call.name)).toEqual(["pwritev"]);
+  await wal.flush();
+  await wal.flush();
+  expect(calls.map((call) => call.name)).toEqual(["pwritev", "fdatasync"]);
+});
+
+// Aim: the kernel may take less than given. Method: writes of at most 999 bytes.
+test("short writes are continued where they stopped", async () => {
+  const stream = new WalStream({ startLsn: START }).record(5000).record(20);
+  const disk = await elected(stream);
+  disk.fileSystem.shortWrite = (bytes) => Math.min(bytes, 999);
+  const cut = Number(stream.endLsn - START) - 1501;
+  const all = stream.slice(START, stream.endLsn);
+  await disk.wal.write(START, [all.subarray(0, 10), all.subarray(10, cut), all.subarray(cut)]);
+  await disk.wal.flush();
+  expect(disk.wal.flushLsn).toBe(stream.endLsn);
+  expect((await reopened(disk)).flushLsn).toBe(stream.endLsn);
+});
+
+// Aim: garbage behind the end is not WAL. Method: random-looking bytes, an old record of another life, zeros.
+test.each(["noise", "another record", "a torn record"])("recovery stops before %s", async (what) => {
+  const stream = new WalStream({ startLsn: START }).record(100).record(300);
+  const disk = await elected(stream);
+  await append(disk.wal, stream, stream.endLsn);
+  await disk.wal.flush();
+  const bytes = disk.fileSystem.bytes(path(0x30, ".partial"));
+  const end = Number(stream.endLsn - BASE);
+  if (what === "noise") for (let i = end; i < end + 9000; i += 1) bytes[i] = (i * 37) & 0xff;
+  if (what === "another record") {
+    const foreign = new WalStream({ startLsn: stream.endLsn, mark: 9, prevLsn: START }).record(80);
+    bytes.set(foreign.slice(stream.endLsn, foreign.endLsn), end);
+  }
+  if (what === "a torn record") {
+    const next = stream.fork(stream.endLsn, 1).record(900);
+    bytes.set(next.slice(stream.endLsn, next.endLsn - 512n), end);
+  }
+  disk.fileSystem.setBytes(path(0x30, ".partial"), bytes);
+  const wal = await reopened(disk);
+  expect(formatLsn(wal.flushLsn)).toBe(formatLsn(stream.endLsn));
+  // The next truncation clears it, so that it can never be taken for WAL again.
+  await wal.truncate(wal.flushLsn);
+  expect(
+    disk.fileSystem
+      .bytes(path(0x30, ".partial"))
+      .subarray(end)
+      .some((byte) => byte !== 0),
+  ).toBe(false);
+});
+
+// Aim: a stale later segment does not extend the log over a hole. Method: remove the middle segment's file.
+test("recovery stops at a missing middle segment, and the stale one behind it goes", async () => {
+  const disk = await filled();
+  disk.fileSystem.removeFile(path(0x31));
+  const wal = await reopened(disk);
+  expect(formatLsn(wal.flushLsn)).toBe(endBefore(disk.stream, BASE + BigInt(MIB)));
+  await wal.truncate(wal.flushLsn);
+  expect(disk.fileSystem.names(DIRECTORY)).toEqual([name(0x30, ".partial")]);
+});
+
+// Aim: a reused file is recognised. Method: another segment's bytes under the next segment's name.
+test("recovery stops at a recycled later segment", async () => {
+  const disk = await filled();
+  disk.fileSystem.setBytes(path(0x33), disk.fileSystem.bytes(path(0x31)));
+  disk.fileSystem.setBytes(path(0x32, ".partial"), disk.fileSystem.bytes(path(0x30)));
+  const wal = await reopened(disk);
+  expect(formatLsn(wal.flushLsn)).toBe(endBefore(disk.stream, BASE + BigInt(2 * MIB)));
+});
+
+// Aim: both names of a segment. Method: the partial one has the WAL, the full one is stale; after a truncation there
+// is one name again.
+test("of both names the partial one counts, and a truncation leaves one", async () => {
+  const disk = await filled();
+  const good = disk.fileSystem.bytes(path(0x32, ".partial"));
+  disk.fileSystem.setBytes(path(0x32), good.slice().fill(0, 100));
+  const wal = await reopened(disk);
+  expect(wal.flushLsn).toBe(disk.stream.endLsn);
+  await wal.truncate(wal.flushLsn);
+  expect(disk.fileSystem.names(DIRECTORY)).toEqual([name(0x30), name(0x31), name(0x32, ".partial")]);
+  await append(wal, disk.stream, disk.stream.record(70).endLsn);
+  await wal.flush();
+  expect((await reopened(disk)).flushLsn).toBe(disk.stream.endLsn);
+});
+
+// Aim: a segment that was filled but not yet renamed. Method: give it its partial name back.
+test("a full segment under its partial name is complete, and gets its name at the next truncation", async () => {
+  const stream = new WalStream({ startLsn: START });
+  while (stream.endLsn < BASE + BigInt(MIB) - 50_000n) stream.record(40_000);
+  stream.record(Number(BASE + BigInt(MIB) - stream.endLsn) - 24 - 24 * 8);
+  const last = Number(BASE + BigInt(MIB) - stream.endLsn);
+  stream.record(last - 24);
+  expect(stream.endLsn).toBe(BASE + BigInt(MIB));
+  const disk = await elected(stream);
+  await append(disk.wal, stream, stream.endLsn);
+  expect(disk.wal.flushLsn).toBe(stream.endLsn);
+  disk.fileSystem.setBytes(path(0x30, ".partial"), disk.fileSystem.bytes(path(0x30)));
+  disk.fileSystem.removeFile(path(0x30));
+  const wal = await reopened(disk);
+  expect(wal.flushLsn).toBe(stream.endLsn);
+  await wal.truncate(stream.endLsn);
+  expect(disk.fileSystem.names(DIRECTORY)).toEqual([name(0x30)]);
+});
+
+// Aim: a switched-off segment is completed with zeros although its rest never came. Method: junk behind the switch
+// record, then reconnect: restart or not, position at the next segment.
+test.each([false, true])("a segment switch completes its segment (restart: %s)", async (restart) => {
+  const stream = new WalStream({ startLsn: START }).record(100);
+  const dataEnd = stream.switchSegment();
+  const disk = await elected(stream);
+  await append(disk.wal, stream, dataEnd);
+  await disk.wal.write(dataEnd, [new Uint8Array(3000).fill(7)]);
+  await disk.wal.flush();
+  expect(disk.wal.flushLsn).toBe(BASE + BigInt(MIB));
+  const wal = restart ? await reopened(disk) : disk.wal;
+  expect(wal.flushLsn).toBe(BASE + BigInt(MIB));
+  await wal.truncate(wal.flushLsn);
+  expect(disk.fileSystem.names(DIRECTORY)).toEqual([name(0x30)]);
+  const bytes = disk.fileSystem.bytes(path(0x30));
+  expect(bytes.byteLength).toBe(MIB);
+  expect(bytes.subarray(0x88)).toEqual(stream.slice(START, stream.endLsn));
+  await append(wal, stream, stream.record(100).endLsn);
+  await wal.flush();
+  expect(disk.fileSystem.names(DIRECTORY)).toEqual([name(0x30), name(0x31, ".partial")]);
+});
+
+// Aim: the switch at every place where its record can end, page ends included. Method: records of growing size before
+// it, the last ones ending with the segment.
+test("a segment switch counts wherever its record lies", async () => {
+  for (const gap of [24, 32, 48, 8192, 8192 + 16, 8192 + 24, 8192 * 2 - 8]) {
+    const stream = new WalStream({ startLsn: at(BASE + BigInt(MIB) - 0x10000n) });
+    while (Number(BASE + BigInt(MIB) - stream.endLsn) > gap + 9000) stream.record(4000);
+    const free = Number(BASE + BigInt(MIB) - stream.endLsn) - gap;
+    const pages = Math.floor(Number((stream.endLsn % 8192n) + BigInt(free) - 1n) / 8192);
+    stream.record(free - 24 - pages * 24);
+    const dataEnd = stream.switchSegment();
+    const disk = await elected(stream);
+    await append(disk.wal, stream, dataEnd);
+    await disk.wal.flush();
+    expect(disk.wal.flushLsn).toBe(BASE + BigInt(MIB));
+    const wal = await reopened(disk);
+    expect(wal.flushLsn).toBe(BASE + BigInt(MIB));
+    await wal.truncate(wal.flushLsn);
+    const stored = disk.fileSystem.bytes(path(0x30)).subarray(MIB - 0x10000);
+    expect(stored).toEqual(stream.slice(stream.startLsn, stream.endLsn));
+  }
+});
+
+// Aim: lost WAL is noticed instead of being voted away. Method: the commit segment's file is gone, or too short.
+test("opening fails when committed WAL is not there", async () => {
+  const stream = new WalStream({ startLsn: START }).record(100).record(300);
+  const disk = await elected(stream);
+  await append(disk.wal, stream, stream.endLsn);
+  await disk.wal.flush();
+  await disk.control.persist({
+    ...disk.control.get(),
+    commitLsn: stream.endLsn,
+    termHistory: [
+      { term: 0n, lsn: START },
+      { term: 1n, lsn: START },
+    ],
+  });
+  const file = path(0x30, ".partial");
+  const bytes = disk.fileSystem.bytes(file);
+  disk.fileSystem.setBytes(file, bytes.subarray(0, 0x90));
+  expect(await codeOf(reopened(disk))).toBe("ERR_ACCEPTOR_WAL_MISSING");
+  disk.fileSystem.removeFile(file);
+  expect(await codeOf(reopened(disk))).toBe("ERR_ACCEPTOR_WAL_MISSING");
+  disk.fileSystem.setBytes(file, bytes);
+  expect((await reopened(disk)).flushLsn).toBe(stream.endLsn);
+});
+
+// Aim: no position is reported before the files it rests on were synced. Method: the trace of an opening after a
+// process kill, and a sync that fails during it.
+test("opening syncs the WAL from the commit position on, and the directory, before reading", async () => {
+  const disk = await filled();
+  const calls: Call[] = [];
+  disk.fileSystem.onCall = (call) => void calls.push(call);
+  await reopened(disk);
+  const synced = calls.filter((call) => call.name === "fsync").map((call) => call.path);
+  expect(synced).toEqual([path(0x30), path(0x31), path(0x32, ".partial")]);
+  const directory = calls.findIndex((call) => call.name === "fsyncDirectory");
+  expect(directory).toBeGreaterThan(calls.findLastIndex((call) => call.name === "fsync"));
+  expect(calls.findIndex((call) => call.name === "pread")).toBeGreaterThan(directory);
+
+  const fatal: string[] = [];
+  disk.fileSystem.restart();
+  disk.fileSystem.onCall = (call) => {
+    if (call.name === "fsync") throw systemError("EIO");
+  };
+  const opening = open(disk.fileSystem, disk.control, (error) => fatal.push(error.code));
+  expect(await codeOf(opening)).toBe("ERR_ACCEPTOR_POISONED");
+  expect(fatal).toEqual(["ERR_ACCEPTOR_POISONED"]);
+});
+
+// Aim: an interrupted creation leaves nothing behind. Method: a stray temporary segment and unrelated files.
+test("a left-over temporary segment is removed, files of others stay", async () => {
+  const disk = await filled();
+  disk.fileSystem.setBytes(`${DIRECTORY}/waltmp`, new Uint8Array(5));
+  disk.fileSystem.setBytes(`${DIRECTORY}/notes.txt`, new Uint8Array(1));
+  await reopened(disk);
+  expect(disk.fileSystem.names(DIRECTORY)).toEqual([
+    name(0x30),
+    name(0x31),
+    name(0x32, ".partial"),
+    "notes.txt",
+  ]);
+});
+
+// Aim: an election that got as far as the first segment and no further. Method: begin at one place, then, without WAL,
+// at another segment.
+test("a start that never reached the control file leaves no trace in a second one", async () => {
+  const fileSystem = new MemoryFileSystem(DIRECTORY);
+  const control = createMemoryControlStore(freshState());
+  const first = await open(fileSystem, control);
+  await first.initFirstSegment(START);
+  await first.truncate(START);
+  const second = await open(fileSystem, control);
+  expect(second.flushLsn).toBe(0n);
+  const later = at(BASE + BigInt(2 * MIB) + 0x2100n);
+  await second.initFirstSegment(later);
+  await second.truncate(later);
+  expect(fileSystem.names(DIRECTORY)).toEqual([name(0x32, ".partial")]);
+});
+
+// Aim: descriptors are not leaked. Method: count open files over a life with readers and a failed write.
+test("closing the store closes its files", async () => {
+  const disk = await filled();
+  const reader = disk.wal.openReader(START);
+  await reader.read(new Uint8Array(100));
+  expect(disk.fileSystem.openFiles).toBe(2);
+  await reader.close();
+  disk.fileSystem.onCall = (call) => {
+    if (call.name === "pwritev") throw systemError("ENOSPC");
+  };
+  expect(await codeOf(append(disk.wal, disk.stream, disk.stream.record(10).endLsn))).toBe(
+    "ERR_ACCEPTOR_NO_SPACE",
+  );
+  await disk.wal.close();
+  expect(disk.fileSystem.openFiles).toBe(0);
+});
+
+// Aim: a reader never returns bytes of a file that a truncation replaced. Method: hold the read in the kernel, cut and
+// rewrite meanwhile.
+test("a read that overlaps a truncation returns the new bytes", async () => {
+  const disk = await filled();
+  const from = disk.stream.boundaryBefore(BASE + BigInt(2 * MIB) + 200_000n);
+  await using reader = disk.wal.openReader(from);
+  let release: () => void = () => undefined;
+  const held = new Promise<void>((resolve) => (release = resolve));
+  let arrived: () => void = () => undefined;
+  const reading = new Promise<void>((resolve) => (arrived = resolve));
+  disk.fileSystem.onCall = (call) => {
+    if (call.name !== "pread") return undefined;
+    arrived();
+    return held;
+  };
+  const target = new Uint8Array(64);
+  const result = reader.read(target);
+  await reading;
+  disk.fileSystem.onCall = undefined;
+  const cut = disk.stream.boundaryBefore(BASE + BigInt(MIB) + 100n);
+  await disk.wal.truncate(cut);
+  const other = disk.stream.fork(cut, 3);
+  while (other.endLsn < from + 100n) other.record(33_000);
+  await append(disk.wal, other, other.endLsn);
+  release();
+  expect(await result).toBe(64);
+  expect(target).toEqual(other.slice(from, from + 64n));
+});
