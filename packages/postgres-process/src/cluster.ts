@@ -3,9 +3,9 @@
  *
  * The postmaster is our direct child in a session of its own: a Ctrl-C on the terminal reaches us and not it, so
  * that whoever owns the cluster decides the order of the end. Its log goes straight to a file, which outlives
- * us. If this process exits with the server running, the server gets a fast shutdown; if this process is killed,
- * the server stays, and the next `start()` on the directory stops that left-over before it starts a new one.
- * Readiness is what pg_ctl uses too: the status line of postmaster.pid.
+ * us. If this process ends with the server running, by SIGKILL even, a watcher gives the server a fast shutdown.
+ * Should one stay all the same, the next `start()` on the directory stops that left-over before it starts a new
+ * one. Readiness is what pg_ctl uses too: the status line of postmaster.pid.
  */
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
@@ -13,6 +13,7 @@ import { existsSync, readFileSync, readlinkSync } from "node:fs";
 import { chmod, chown, mkdir, open, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import type { AddressInfo } from "node:net";
+import type { Writable } from "node:stream";
 import { join } from "node:path";
 import { PostgresProcessError } from "./errors.js";
 import type { PostgresInstallation } from "./installation.js";
@@ -83,7 +84,7 @@ export class PostgresCluster implements AsyncDisposable {
   #socketDirectory: string;
   #shortSocketDirectory: TemporaryDirectory | undefined;
   #child: ChildProcess | undefined;
-  #killAtExit: (() => void) | undefined;
+  #watcher: ChildProcess | undefined;
 
   private constructor(options: ClusterOptions) {
     this.#options = options;
@@ -209,8 +210,7 @@ export class PostgresCluster implements AsyncDisposable {
       child.once("exit", () => {
         this.#forget(child);
       });
-      this.#killAtExit = () => child.kill("SIGINT");
-      process.once("exit", this.#killAtExit);
+      if (child.pid !== undefined) this.#watcher = watchOwner(child.pid);
       await this.#ready(child);
     } finally {
       await log.close();
@@ -279,7 +279,8 @@ export class PostgresCluster implements AsyncDisposable {
   #forget(child: ChildProcess): void {
     if (this.#child !== child) return;
     this.#child = undefined;
-    if (this.#killAtExit !== undefined) process.removeListener("exit", this.#killAtExit);
+    this.#watcher?.kill("SIGKILL"); // before the pid can be anybody else's
+    this.#watcher = undefined;
   }
 
   async #giveToServer(path: string): Promise<void> {
@@ -371,6 +372,23 @@ export class PostgresCluster implements AsyncDisposable {
       `a left-over PostgreSQL (pid ${pid}) does not end`,
     );
   }
+}
+
+/**
+ * Starts a shell that waits for our end and then shuts the postmaster down, fast first and hard if that takes long.
+ * It learns of our end by the pipe that only we hold open, so it works however we end.
+ */
+function watchOwner(postmaster: number): ChildProcess {
+  const script = 'read -r _; kill -INT "$1"; sleep 10; kill -QUIT "$1"';
+  const watcher = spawn("/bin/sh", ["-c", script, "sh", String(postmaster)], {
+    cwd: "/",
+    stdio: ["pipe", "ignore", "ignore"],
+    detached: true,
+  });
+  watcher.on("error", () => undefined); // without a shell there is no watcher; the next start cleans up
+  watcher.unref();
+  (watcher.stdin as (Writable & { unref?: () => void }) | null)?.unref?.();
+  return watcher;
 }
 
 /** The pid of a postmaster that runs on `dataDirectory` without being ours. A reused pid is not mistaken for one. */

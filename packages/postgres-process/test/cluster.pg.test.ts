@@ -1,3 +1,4 @@
+import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { appendFile, mkdir, readFile } from "node:fs/promises";
 import { createConnection } from "node:net";
@@ -12,6 +13,10 @@ import {
   spawnIdentity,
   temporaryDirectory,
 } from "../src/index.js";
+import { ended, isRunning } from "../src/processes.js";
+
+/** What a program of its own process loads: Node does not read TypeScript. */
+const DIST = new URL("../dist/index.js", import.meta.url).href;
 
 /** Sends an SSLRequest and gives the server's one byte: proof that something PostgreSQL-like listens. */
 async function sslAnswer(cluster: PostgresCluster): Promise<string> {
@@ -170,4 +175,31 @@ test("a directory that the server's account cannot enter is named", async () => 
   expect(firstUnreachable(join(closed, "pg"))).toBe(closed);
   const made = PostgresCluster.create({ installation, directory: join(closed, "pg") });
   await expect(made).rejects.toMatchObject({ code: "ERR_POSTGRES_UNREACHABLE" });
+});
+
+// Aim: no server outlives the process that started it, not even a killed one. Method: a child process starts a
+// cluster, says its pid and is killed with SIGKILL; the end of the postmaster is awaited, not timed.
+test("a server ends when its owner is killed", async () => {
+  const { installation, skip } = postgresOrSkip("any");
+  if (installation === undefined) return expect(skip).not.toBe("");
+  await using place = await temporaryDirectory();
+  const options = { installation, directory: join(place.path, "pg") };
+  await PostgresCluster.create({ ...options, initdbArguments: ["--no-sync"] });
+  const program = `
+    const { PostgresCluster, findPostgres } = await import(${JSON.stringify(DIST)});
+    const cluster = await PostgresCluster.open({
+      installation: findPostgres({ binDirectory: ${JSON.stringify(installation.binDirectory)} }),
+      directory: ${JSON.stringify(options.directory)},
+    });
+    await cluster.start();
+    console.log(cluster.pid);`;
+  const owner = spawn(process.execPath, ["--input-type=module", "-e", program], {
+    stdio: ["pipe", "pipe", 2],
+  });
+  const postmaster = await new Promise<number>((resolve) => {
+    owner.stdout?.once("data", (chunk: Buffer) => resolve(Number(chunk.toString())));
+  });
+  expect(isRunning(postmaster)).toBe(true);
+  owner.kill("SIGKILL");
+  expect(await ended([postmaster], 30_000)).toBe(true);
 });
