@@ -172,6 +172,11 @@ export class AllInOne {
     return started(this.#acceptors[index]).process;
   }
 
+  /** Every process of ours that runs now: PostgreSQL's postmaster, the bridge, the acceptors. */
+  processIds(): number[] {
+    return this.#processes().flatMap((part) => (part.pid === undefined ? [] : [part.pid]));
+  }
+
   /** The last report of the bridge; undefined before the first one and while there is no bridge. */
   get bridgeReport(): BridgeReport | undefined {
     return this.#report;
@@ -215,8 +220,7 @@ export class AllInOne {
   /** Ends everything at once: PostgreSQL by immediate shutdown, the rest by SIGKILL. Also while `stop` runs. */
   async kill(): Promise<void> {
     this.#killed = true;
-    const parts = [this.#postgres?.process, this.#bridge, ...this.#acceptors.map(({ process }) => process)];
-    await Promise.all(parts.map(async (part) => part?.kill()));
+    await Promise.all(this.#processes().map((part) => part.kill()));
     await this.stop();
   }
 
@@ -375,6 +379,11 @@ export class AllInOne {
     await this.#postgres?.cluster?.[Symbol.asyncDispose]();
     await (httpClosed ?? this.#http?.close());
     this.#lock?.release();
+  }
+
+  #processes(): SupervisedProcess[] {
+    const parts = [this.#postgres?.process, this.#bridge, ...this.#acceptors.map(({ process }) => process)];
+    return parts.filter((part) => part !== undefined);
   }
 
   #throwIfStopping(): void {

@@ -15,7 +15,7 @@ import { z } from "zod";
 import { describeError } from "../errors.js";
 
 /** Sixty members with long host names stay far below. */
-export const BODY_BYTES_MAX = 64 * 1024;
+export const BODY_BYTES_MAX: number = 64 * 1024;
 
 const hexId = z
   .string()

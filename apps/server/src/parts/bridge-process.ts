@@ -8,6 +8,7 @@
  */
 import { subscribe } from "node:diagnostics_channel";
 
+import { formatLsn, toLsn } from "@millrace/lsn";
 import { parseConnectionUrl } from "@millrace/pg-wire";
 import type { ClientOptions } from "@millrace/pg-wire";
 import { Bridge, DIAGNOSTICS_CHANNEL } from "@millrace/wal-proposer";
@@ -39,10 +40,18 @@ function levelOf(notice: ProposerNotice): "debug" | "info" | "warn" | "error" {
     case "catch-up-failed":
       return "warn";
     case "acceptor-connecting":
+    case "acceptor-open":
+    case "acceptor-state":
       return "debug";
     default:
       return "info";
   }
+}
+
+function showFact(name: string, value: unknown): unknown {
+  if (value instanceof Error) return describeError(value);
+  if (typeof value !== "bigint") return value;
+  return name.endsWith("Lsn") ? formatLsn(toLsn(value)) : String(value);
 }
 
 function logNotices(logger: Logger): void {
@@ -50,10 +59,7 @@ function logNotices(logger: Logger): void {
     const notice = message as ProposerNotice;
     const { type, ...facts } = notice;
     const shown = Object.fromEntries(
-      Object.entries(facts).map(([key, value]) => [
-        key,
-        value instanceof Error ? describeError(value) : typeof value === "bigint" ? String(value) : value,
-      ]),
+      Object.entries(facts).map(([key, value]) => [key, showFact(key, value)]),
     );
     logger[levelOf(notice)](shown, type);
   });
@@ -210,6 +216,10 @@ export async function runBridge(configuration: BridgeConfiguration): Promise<num
   });
   const end = await bridge.closed;
   if (end.reason === "closed") logger.info("bridge closed");
-  else logger.error({ reason: end.reason }, `bridge ended: ${end.detail}`);
+  else
+    logger[end.reason === "pg_lost" ? "warn" : "error"](
+      { reason: end.reason },
+      `bridge ended: ${end.detail}`,
+    );
   return exitCode(end);
 }

@@ -80,6 +80,7 @@ export class SupervisedProcess {
   #lastEnd: string | undefined;
   #whenReady: (() => void)[] = [];
   #whenSettled: (() => void)[] = [];
+  #whenEnded: (() => void)[] = [];
   #whenStopped: (() => void)[] = [];
 
   constructor(options: SupervisorOptions) {
@@ -115,6 +116,11 @@ export class SupervisedProcess {
   ready(): Promise<void> {
     if (this.#state === "ready") return Promise.resolve();
     return new Promise((resolve) => this.#whenReady.push(resolve));
+  }
+
+  /** Resolves at the next end of a child, whatever it is now. */
+  ended(): Promise<void> {
+    return new Promise((resolve) => this.#whenEnded.push(resolve));
   }
 
   /** Resolves when the child is ready or has ended, whichever comes next; at once when it is ready. */
@@ -200,7 +206,7 @@ export class SupervisedProcess {
   #ended(how: string, exitCode: number | undefined): void {
     this.#child = undefined;
     this.#lastEnd = how;
-    for (const resolve of this.#whenSettled.splice(0)) resolve();
+    for (const resolve of [...this.#whenSettled.splice(0), ...this.#whenEnded.splice(0)]) resolve();
     if (this.#state === "stopping" || this.#endExpected) {
       this.#move("stopped");
       for (const resolve of this.#whenStopped.splice(0)) resolve();
