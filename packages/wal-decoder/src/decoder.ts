@@ -16,6 +16,7 @@
 import { crc32c } from "@millrace/checksums";
 import { BLOCK_BYTES, checkSegmentBytes, formatLsn, segmentOffset } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
+import { AbortedRecord } from "./aborted-record.js";
 import { WalDecodeError } from "./errors.js";
 import type { WalDecodeErrorCode } from "./errors.js";
 import {
@@ -23,7 +24,6 @@ import {
   headerBytesAt,
   LONG_HEADER_BYTES,
   OPERATION_MASK,
-  OVERWRITE_RECORD,
   paddingBytes,
   PAGE,
   PAGE_INFO,
@@ -107,11 +107,7 @@ export class WalDecoder {
   /** Bytes of that record which are still to be skipped. */
   #tailBytes = 0;
 
-  /** The next record must replace an aborted one, the one that began at #aborted* if that is known. */
-  #overwriteDue = false;
-  #abortedKnown = false;
-  #abortedHigh = 0;
-  #abortedLow = 0;
+  readonly #aborted = new AbortedRecord();
 
   // The last complete record: its start, and its end as an offset that may equal #segmentBytes.
   #lastKnown = false;
@@ -208,7 +204,8 @@ export class WalDecoder {
     this.#skipUntil = this.#timelineId = 0;
     this.#fill = this.#totalBytes = this.#tailBytes = 0;
     this.#tailPossible = mode === "anywhere";
-    this.#overwriteDue = this.#abortedKnown = this.#lastKnown = false;
+    this.#aborted.clear();
+    this.#lastKnown = false;
     this.#recordCount = 0;
     this.#transactionEnded = false;
   }
@@ -330,10 +327,7 @@ export class WalDecoder {
     if (this.#fill === 0 && this.#lastKnown) {
       throw this.#failAt("ERR_WAL_OVERWRITE", offset, "the page replaces a record, and none is incomplete");
     }
-    this.#abortedKnown = this.#fill > 0;
-    this.#abortedHigh = this.#startHigh;
-    this.#abortedLow = this.#startLow;
-    this.#overwriteDue = true;
+    this.#aborted.expect(this.#fill > 0, this.#startHigh, this.#startLow);
     this.#fill = this.#totalBytes = this.#tailBytes = 0;
   }
 
@@ -456,18 +450,23 @@ export class WalDecoder {
     }
     const rmid = view.getUint8(at + RECORD.rmid);
     const info = view.getUint8(at + RECORD.info);
-    let endOffset = dataEnd + paddingBytes(dataEnd);
-    if (rmid === RMID.xlog) {
-      const operation = info & OPERATION_MASK;
-      // A switch that ends with its segment has nothing to skip: this is no special case.
-      if (operation === XLOG_SWITCH) endOffset = this.#segmentBytes;
-      if (this.#overwriteDue || operation === XLOG_OVERWRITE_CONTRECORD)
-        this.#checkOverwrite(view, at, operation);
-    } else if (this.#overwriteDue) {
-      this.#checkOverwrite(view, at, -1);
-    } else if (rmid === RMID.transaction && (info & TRANSACTION_OPERATION_MASK) <= TRANSACTION_END_MAX) {
+    const operation = rmid === RMID.xlog ? info & OPERATION_MASK : -1;
+    if (this.#aborted.due || operation === XLOG_OVERWRITE_CONTRECORD) {
+      const problem = this.#aborted.problem(
+        operation,
+        view,
+        at,
+        this.#startHigh,
+        this.#startLow,
+        !this.#lastKnown,
+      );
+      if (problem !== undefined) throw this.#failRecord("ERR_WAL_OVERWRITE", problem);
+    }
+    if (rmid === RMID.transaction && (info & TRANSACTION_OPERATION_MASK) <= TRANSACTION_END_MAX) {
       this.#transactionEnded = true;
     }
+    // A switch that ends with its segment has nothing to skip: this is no special case.
+    const endOffset = operation === XLOG_SWITCH ? this.#segmentBytes : dataEnd + paddingBytes(dataEnd);
     this.#lastKnown = true;
     this.#lastHigh = this.#startHigh;
     this.#lastLow = this.#startLow;
@@ -476,45 +475,6 @@ export class WalDecoder {
     this.#endOffset = endOffset;
     this.#recordCount += 1;
     return endOffset;
-  }
-
-  /**
-   * Pairs the flag of a page that replaces an aborted record with the record that says which one: the one never comes
-   * without the other, and both must mean the record that was dropped here.
-   *
-   * @param operation of resource manager 0, or -1 for a record of another one
-   */
-  #checkOverwrite(view: DataView, at: number, operation: number): void {
-    const due = this.#overwriteDue;
-    this.#overwriteDue = false;
-    if (!due) {
-      // Reading that begins right behind the page's header cannot have seen the flag.
-      if (!this.#lastKnown) return;
-      throw this.#failRecord("ERR_WAL_OVERWRITE", "the record replaces an aborted one, and none is");
-    }
-    const { totalBytes, mainDataId, mainDataBytes, abortedLsn } = OVERWRITE_RECORD;
-    if (
-      operation !== XLOG_OVERWRITE_CONTRECORD ||
-      view.getUint32(at + RECORD.totalBytes, true) !== totalBytes ||
-      view.getUint8(at + mainDataId) !== 255 ||
-      view.getUint8(at + mainDataBytes) !== 16
-    ) {
-      throw this.#failRecord(
-        "ERR_WAL_OVERWRITE",
-        "the page replaces an aborted record, its first record does not",
-      );
-    }
-    const low = view.getInt32(at + abortedLsn, true);
-    const high = view.getInt32(at + abortedLsn + 4, true);
-    const matches = this.#abortedKnown
-      ? low === this.#abortedLow && high === this.#abortedHigh
-      : isBelow(high, low, this.#startHigh, this.#startLow);
-    if (matches) return;
-    const named = formatLsn(lsnOf(high, low, 0));
-    throw this.#failRecord(
-      "ERR_WAL_OVERWRITE",
-      `the record replaces the one at ${named}, which was not dropped`,
-    );
   }
 
   #visitRecord(visitor: (record: RecordVisit) => void, view: DataView, at: number, source: Uint8Array): void {

@@ -134,7 +134,7 @@ function expectEveryPageToFindItsFirstRecord(
   startLsn: Lsn,
 ): void {
   const { pgMajor, segmentBytes } = source;
-  const [switched] = seen.filter(({ rmid, info }) => rmid === 0 && info === 0x40);
+  const switched = seen.find(({ rmid, info }) => rmid === 0 && info === 0x40);
   const stop = Math.min(bytes.byteLength - PAGE, Number((switched?.startLsn ?? startLsn) - startLsn) - PAGE);
   let index = 0;
   for (let at = 0; at < stop; at += PAGE) {
