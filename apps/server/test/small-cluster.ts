@@ -24,7 +24,7 @@ const APPLICATION_NAME = "walbridge";
 
 /** One acceptor that can go away and come back on the same port with the same data. */
 export class TestAcceptor {
-  readonly disk = new GatedDisk();
+  readonly disk: GatedDisk = new GatedDisk();
   readonly directory: string;
   readonly nodeId: bigint;
   #node: AcceptorNode | undefined;
