@@ -113,6 +113,18 @@ test.each([
   decode(wal, [behind, 1]);
 });
 
+// Aim: even a perfect record in a switched segment's rest is not one. Method: a valid successor of the switch behind it,
+// in the same chunk, as a recycled buffer could have it.
+test("a record behind a switch in the same segment is not seen", () => {
+  const wal = build();
+  wal.record({ body: 8 });
+  const ended = wal.switchSegment();
+  wal.bytes.set(wal.encode({ body: 16 }), Number(ended.dataEndLsn - START));
+  wal.record({ body: 24 });
+  decode(wal);
+  decode(wal, [1000]);
+});
+
 // Aim: a switch's rest can be jumped over, as a file reader does. Method: jump after the switch, then go on.
 test("the rest of a switched segment can be skipped without its bytes", () => {
   const wal = build();
@@ -179,6 +191,21 @@ test("what replaces an aborted record must name it", () => {
     expectFailure(() => decode(ordinary), "ERR_WAL_OVERWRITE", refused.startLsn);
   }
 
+  // The right operation and length, but not the one block of main data that this record is.
+  for (const [id, length] of [
+    [254, 16],
+    [255, 15],
+  ] as const) {
+    const shapeless = build();
+    shapeless.abortedStart(1);
+    shapeless.flagNextPage(0x08);
+    const body = new Uint8Array(18);
+    body.set([id, length]);
+    new DataView(body.buffer).setBigUint64(2, shapeless.lastAbortedLsn, true);
+    const refused = shapeless.record({ rmid: 0, info: 0xd0, body });
+    expectFailure(() => decode(shapeless), "ERR_WAL_OVERWRITE", refused.startLsn);
+  }
+
   const unflagged = build();
   unflagged.abortedStart(1);
   unflagged.overwriteRecord(unflagged.lastAbortedLsn);
@@ -240,6 +267,53 @@ test("reading that starts anywhere skips the rest of a record", () => {
   }
 });
 
+// Aim: a rest that is being skipped may turn out to be aborted. Method: start on the second of three surviving pages.
+test("reading that starts inside an aborted record goes on where it is replaced", () => {
+  const wal = build();
+  wal.abortedRecord(3);
+  wal.record({ body: 6 });
+  const startLsn = lsn(START + BigInt(PAGE));
+  for (const size of [1, wal.bytes.byteLength]) {
+    const { decoder, seen } = collecting({ ...wal.options, startLsn, start: "anywhere" });
+    feedInChunks(decoder, wal.bytes.subarray(PAGE), [size]);
+    expect(seen).toEqual(wal.records.map(withoutDataEnd));
+  }
+});
+
+// Aim: a reset forgets everything. Method: reset within a record, a padding, a page header, a skipped rest and right
+// behind the mark of a replaced record; ordinary WAL must be read from its start each time.
+test("a decoder that was reset anywhere reads as a new one", () => {
+  const torn = build();
+  torn.record({ body: 11 });
+  torn.abortedRecord(2);
+  torn.switchSegment();
+  torn.record({ body: 2 * PAGE });
+  const plain = build();
+  plain.record({ body: 9000 });
+  plain.record();
+  const cuts = [
+    10,
+    50,
+    40 + 35 + 2,
+    PAGE + 12,
+    2 * PAGE + 24,
+    2 * PAGE + 40,
+    2 * PAGE + 200,
+    MIB + 30,
+    MIB + 500,
+  ];
+  for (const cut of cuts) {
+    const { decoder, seen } = collecting(torn.options);
+    decoder.feed(torn.bytes.subarray(0, cut));
+    decoder.reset(lsn(START));
+    seen.length = 0;
+    decoder.feed(plain.bytes);
+    expect(seen).toEqual(plain.records.map(withoutDataEnd));
+    expect(decoder.recordEndLsn).toBe(plain.lsn);
+    expect(decoder.recordCount).toBe(2);
+  }
+});
+
 // Aim: in the middle of a record nothing may be taken for a boundary. Method: start in mode "record" on a page that
 // continues one; and a skipped rest whose next page disagrees.
 test("a page that continues a record is refused where a record should begin", () => {
@@ -282,6 +356,11 @@ test("positions are exact across 4 GiB and up to the last segment", () => {
   wal.record({ body: 4 * PAGE });
   wal.record();
   decode(wal, [777]);
+
+  // The first record's predecessor lies below 2^31, the record itself above.
+  const signed = build(0x8000_0000n);
+  signed.record({ body: 5 });
+  decode(signed);
 
   const last = build(2n ** 64n - BigInt(MIB + PAGE));
   last.fillPageUpTo(0);
