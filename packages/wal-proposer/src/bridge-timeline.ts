@@ -83,14 +83,29 @@ async function beginning(options: EnsureTimelineOptions, existing: Lsn | undefin
   if (startLsn === undefined) {
     firstConfiguration(settings.acceptors); // before PostgreSQL is asked to do anything
     const sql = await connectSql(settings.postgres, settings.applicationName, signal);
-    try {
-      startLsn = await beginSegment(sql, identity.segmentBytes);
-    } finally {
-      await sql.close();
-    }
+    startLsn = await droppedOnAbort(sql, signal, () => beginSegment(sql, identity.segmentBytes));
   }
-  await checkBeginning(await options.openReader(startLsn, signal), startLsn, identity);
-  return startLsn;
+  const beginsAt = startLsn;
+  const stream = await options.openReader(beginsAt, signal);
+  const reader = { destroy: () => stream.close() };
+  await droppedOnAbort(reader, signal, () => checkBeginning(stream, beginsAt, identity));
+  return beginsAt;
+}
+
+/** Runs `work` on a connection that goes at its end, or as soon as `signal` is aborted. */
+async function droppedOnAbort<T>(
+  connection: { destroy(): void },
+  signal: AbortSignal,
+  work: () => Promise<T>,
+): Promise<T> {
+  const drop = (): void => connection.destroy();
+  signal.addEventListener("abort", drop);
+  try {
+    return await work();
+  } finally {
+    signal.removeEventListener("abort", drop);
+    drop();
+  }
 }
 
 /** @returns whether all were created; what failed is published and tried again by the caller */

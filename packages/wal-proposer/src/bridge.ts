@@ -254,13 +254,18 @@ export class Bridge implements AsyncDisposable {
   /** Compares PostgreSQL with the election's result and starts the stream as low as is useful and possible. */
   async #openSource(result: ElectionResult): Promise<PostgresSource> {
     const { postgres, applicationName, reportApply, clock } = this.#settings;
-    const starts = this.#startCandidates(result.termStartLsn);
-    for (const [index, startLsn] of starts.entries()) {
-      const connection = await connectReplication(postgres, applicationName, this.#abort.signal);
+    let above: Lsn = INVALID_LSN;
+    for (;;) {
+      const { signal } = this.#abort;
+      const connection = await connectReplication(postgres, applicationName, signal);
+      const drop = (): void => connection.destroy();
+      signal.addEventListener("abort", drop);
+      let startLsn = result.termStartLsn;
       try {
         const now = await identifySystem(connection);
         checkIdentity(now, this.#ground.identity.systemId);
         checkNotLost(result.termStartLsn, now.flushLsn);
+        startLsn = this.#startLsn(result.termStartLsn, above);
         return await PostgresSource.open({
           connection,
           startLsn,
@@ -279,22 +284,25 @@ export class Bridge implements AsyncDisposable {
       } catch (error) {
         connection.destroy();
         const isRemoved = error instanceof ProposerError && error.code === "ERR_BRIDGE_WAL_REMOVED";
-        if (!isRemoved || index === starts.length - 1) throw error;
+        if (!isRemoved || startLsn === result.termStartLsn) throw error;
+        above = startLsn;
+      } finally {
+        signal.removeEventListener("abort", drop);
       }
     }
-    throw new ProposerError("ERR_BRIDGE_WAL_REMOVED", "PostgreSQL has none of the WAL that acceptors need");
   }
 
   /**
-   * Where the stream could start, lowest first: with what acceptors need, as far as that is within half a ring of the
-   * term's start. An acceptor further behind has a reader of its own and does not hold up everybody's commits.
+   * Where to start: the lowest position above `above` that an acceptor needs, as far as that is within half a ring of
+   * the term's start. An acceptor further behind has a reader of its own and does not hold up everybody's commits.
    */
-  #startCandidates(termStartLsn: Lsn): readonly Lsn[] {
+  #startLsn(termStartLsn: Lsn, above: Lsn): Lsn {
     const nearBytes = BigInt(Math.floor(this.#settings.ringBytes / 2));
-    const near = this.#proposer
-      .wantedLsns()
-      .filter((lsn) => lsn < termStartLsn && distanceBytes(lsn, termStartLsn) <= nearBytes);
-    return [...new Set([...near, termStartLsn])].toSorted((a, b) => (a < b ? -1 : a > b ? 1 : 0));
+    let startLsn = termStartLsn;
+    for (const lsn of this.#proposer.wantedLsns()) {
+      if (lsn > above && lsn < startLsn && distanceBytes(lsn, termStartLsn) <= nearBytes) startLsn = lsn;
+    }
+    return startLsn;
   }
 
   #startStreaming(source: PostgresSource): void {
@@ -326,9 +334,19 @@ export class Bridge implements AsyncDisposable {
       this.#proposer.walAvailable();
       const chunks = this.#undecoded;
       this.#undecoded = [];
-      for (const bytes of chunks) this.#decoder?.feed(bytes);
+      this.#decode(chunks);
     }
     return this.#proposer.room();
+  }
+
+  #decode(chunks: readonly Uint8Array[]): void {
+    try {
+      for (const bytes of chunks) this.#decoder?.feed(bytes);
+    } catch (error) {
+      if (!(error instanceof WalDecodeError)) throw error;
+      const message = `PostgreSQL's stream is not valid WAL: ${error.message}`;
+      throw new ProposerError("ERR_BRIDGE_WAL_INVALID", message, { cause: error });
+    }
   }
 
   #move(to: BridgeState): void {
@@ -339,18 +357,8 @@ export class Bridge implements AsyncDisposable {
   }
 
   #fail(error: unknown): void {
-    const failure =
-      error instanceof WalDecodeError
-        ? new ProposerError(
-            "ERR_BRIDGE_WAL_INVALID",
-            `PostgreSQL's stream is not valid WAL: ${error.message}`,
-            {
-              cause: error,
-            },
-          )
-        : error;
-    const detail = failure instanceof Error ? failure.message : String(failure);
-    this.#finish({ reason: endReason(failure), detail, error: failure });
+    const detail = error instanceof Error ? error.message : String(error);
+    this.#finish({ reason: endReason(error), detail, error });
   }
 
   /** The one way out. Both connections to PostgreSQL go at once, so that nothing can be reported any more. */

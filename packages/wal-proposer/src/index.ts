@@ -56,3 +56,4 @@ export type {
 } from "./bridge-options.js";
 export { durabilityWarnings } from "./postgres-settings.js";
 export type { DurabilitySettings, SettingWarning } from "./postgres-settings.js";
+export { RESTART_DELAY_MAX_MS, RESTART_DELAY_MIN_MS, restartDelayMs } from "./restart-backoff.js";

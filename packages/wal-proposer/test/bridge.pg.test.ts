@@ -269,7 +269,7 @@ describe.skipIf(skipAny !== "")(`any PostgreSQL ${skipAny}`, () => {
   // Aim: a database that has lost WAL must not overwrite what acceptors have. Method: timelines that begin far ahead.
   test(
     "a PostgreSQL that is behind its acceptors is refused before they are told anything",
-    options,
+    TIMEOUT,
     async () => {
       await using primary = await start();
       const configuration = configurationOf(primary.acceptors);

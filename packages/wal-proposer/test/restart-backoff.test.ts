@@ -1,0 +1,11 @@
+// The wait between two bridges.
+import { expect, test } from "vitest";
+import { RESTART_DELAY_MAX_MS, restartDelayMs } from "../src/index.js";
+
+// Aim: short lives wait longer and longer, up to a minute. Method: the middle and the edges of the jitter.
+test("the wait doubles from one second to a minute", () => {
+  const waits = [0, 1, 2, 3, 6, 7, 8, 1000].map((lives) => restartDelayMs(lives, () => 0.5));
+  expect(waits).toEqual([1000, 1000, 2000, 4000, 32_000, 60_000, 60_000, 60_000]);
+  expect(restartDelayMs(1, () => 0)).toBe(800);
+  expect(restartDelayMs(99, () => 0.75)).toBe(1.1 * RESTART_DELAY_MAX_MS);
+});
