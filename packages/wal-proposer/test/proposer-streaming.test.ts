@@ -357,6 +357,8 @@ describe("connections and timers", () => {
     harness.elect([0, 1, 2]);
     harness.ack(0, START, { term: 0n });
     expect(harness.core.acceptorView(0).state).toBe("closing");
+    expect(harness.core.wantsLsn(0)).toBeUndefined();
+    expect(harness.core.nextAppend(0, lsn(START + 10))).toBeUndefined();
     expect(harness.ack(0, START)).toEqual([]);
     expect(only(harness.tick(20_000), "connect").map(({ acceptor }) => acceptor)).not.toContain(0);
     expect(only(harness.disconnected(0), "connect")).toEqual([{ type: "connect", acceptor: 0 }]);
