@@ -163,16 +163,19 @@ export class AcceptorNode implements AsyncDisposable {
       socket.destroy();
       return;
     }
-    using guard = this.#connections.enter();
-    void guard;
-    await serveWalPort(socket, {
-      timelines: this.timelines,
-      clock: this.#clock,
-      settings: this.#settings,
-      serverVersion: this.#serverVersion,
-      listener: { authenticator: listener.authenticator ?? this.#authenticator, tls: listener.tls },
-      stopSignal: this.#stop.signal,
-    });
+    const guard = this.#connections.enter();
+    try {
+      await serveWalPort(socket, {
+        timelines: this.timelines,
+        clock: this.#clock,
+        settings: this.#settings,
+        serverVersion: this.#serverVersion,
+        listener: { authenticator: listener.authenticator ?? this.#authenticator, tls: listener.tls },
+        stopSignal: this.#stop.signal,
+      });
+    } finally {
+      guard.release();
+    }
   }
 
   /** Everything there is to say about the node at this moment. */

@@ -8,7 +8,7 @@
  *
  * One producer and one consumer. `close` is the producer's and lets the consumer drain what is queued; `abandon` is
  * the consumer's and turns the producer away. The consumer gives back a message's bytes by taking the next one, so
- * the message in its hands still counts.
+ * the message in its hands still counts (of a batch, the last one).
  */
 import { channel, CLOSED } from "@millrace/duplex";
 import type { Receiver, Sender } from "@millrace/duplex";

@@ -107,11 +107,14 @@ export async function receiveWal(stream: PushStream): Promise<EndedPush> {
     }
     const timeline = await findTimeline(stream, first.message);
     if (timeline === undefined) return { end: { kind: "timeline-no-create" }, idle: Promise.resolve() };
-    // Entered in the same turn in which the timeline was found, so no deletion can come in between.
-    using guard = timeline.enter();
-    stopped.onAbort(timeline.cancelSignal, { kind: "cancelled" });
-    void guard;
-    return await joinTasks(stream, timeline, reader, first.message, stopped);
+    // From here on a deletion waits for this stream; one that was quicker makes this throw.
+    const guard = timeline.enter();
+    try {
+      stopped.onAbort(timeline.cancelSignal, { kind: "cancelled" });
+      return await joinTasks(stream, timeline, reader, first.message, stopped);
+    } finally {
+      guard.release();
+    }
   } catch (error) {
     return { end: streamEndOfError(error), idle: Promise.resolve() };
   }

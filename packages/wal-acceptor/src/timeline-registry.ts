@@ -148,22 +148,7 @@ export class TimelineRegistry {
     if (found !== undefined) return found;
     const state = this.#newState(request);
     if (this.#tombstones.blocks(key, state.configuration.generation)) throw deletedError(key);
-    using guard = this.#enter();
-    void guard;
-    this.#set(key, { state: "creating" });
-    let created = false;
-    try {
-      await this.#storage.create(state);
-      created = true;
-      const timeline = await this.#open(key);
-      this.#set(key, { state: "loaded", timeline });
-      publish(() => ({ ...key, type: "timeline-created", level: "info" }));
-      return timeline;
-    } catch (error) {
-      if (created) this.#set(key, { state: "unloadable", error });
-      else this.#entries.delete(nameOf(key));
-      throw error;
-    }
+    return await this.#whileOpen(() => this.#create(key, state));
   }
 
   /**
@@ -190,7 +175,7 @@ export class TimelineRegistry {
       }
     }
     // The state changes before the deletion takes its first step, so that the step finds itself announced.
-    const done = Promise.resolve().then(() => this.#delete(key, entry, generation));
+    const done = Promise.resolve().then(() => this.#whileOpen(() => this.#delete(key, entry, generation)));
     this.#set(key, { state: "deleting", done });
     return done;
   }
@@ -279,14 +264,29 @@ export class TimelineRegistry {
     });
   }
 
+  async #create(key: TimelineKey, state: PersistentState): Promise<Timeline> {
+    this.#set(key, { state: "creating" });
+    let created = false;
+    try {
+      await this.#storage.create(state);
+      created = true;
+      const timeline = await this.#open(key);
+      this.#set(key, { state: "loaded", timeline });
+      publish(() => ({ ...key, type: "timeline-created", level: "info" }));
+      return timeline;
+    } catch (error) {
+      if (created) this.#set(key, { state: "unloadable", error });
+      else this.#entries.delete(nameOf(key));
+      throw error;
+    }
+  }
+
   async #delete(
     key: TimelineKey,
     entry: Entry | undefined,
     generation: number | undefined,
   ): Promise<DeleteResult> {
     try {
-      using guard = this.#enter();
-      void guard;
       await this.#bury(key, generation);
       if (entry?.state === "loaded") {
         // A broken or poisoned timeline must still be removable: closing it is only about descriptors here.
@@ -320,10 +320,15 @@ export class TimelineRegistry {
     });
   }
 
-  #enter(): Disposable {
-    if (this.#gate.closing)
-      throw new AcceptorError("ERR_ACCEPTOR_SHUTTING_DOWN", "the acceptor is shutting down");
-    return this.#gate.enter();
+  // Closing waits for the body; one that comes too late does not run. The body's first step is taken at once.
+  async #whileOpen<T>(body: () => Promise<T>): Promise<T> {
+    if (this.#gate.closing) throw shuttingDownError();
+    const guard = this.#gate.enter();
+    try {
+      return await body();
+    } finally {
+      guard.release();
+    }
   }
 
   #set(key: TimelineKey, entry: Entry): void {

@@ -27,7 +27,7 @@ import { parseConnectionTarget } from "./connection-target.js";
 import type { ConnectionTarget } from "./connection-target.js";
 import { publish } from "./diagnostics.js";
 import type { EventPlace } from "./diagnostics.js";
-import { AcceptorError, isAcceptorError } from "./errors.js";
+import { AcceptorError, isAcceptorError, isOperatingError } from "./errors.js";
 import { FirstSignal } from "./first-signal.js";
 import { receiveWal } from "./receive-wal.js";
 import type { PushSettings } from "./receive-wal.js";
@@ -175,7 +175,8 @@ class WalPortSession {
         if (!(await this.#answer(text))) break;
       }
     } catch (error) {
-      publish(() => ({ ...this.#place, type: "connection-failed", level: "info", error }));
+      const level = isOperatingError(error) ? "info" : "error";
+      publish(() => ({ ...this.#place, type: "connection-failed", level, error }));
     } finally {
       await this.#connection.close();
       publish(() => ({ ...this.#place, type: "connection-closed", level: "debug" }));

@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import * as path from "node:path";
@@ -32,13 +33,11 @@ test("a stopping node drains, syncs, acknowledges, says farewell and saves its s
   harness.disk.onCall = ({ name }) => (name === "fdatasync" ? hold.pass() : undefined);
   proposer.append(wal, START, wal.boundaries[5] ?? START, wal.boundaries[3]);
   await hold.arrived;
-  proposer.append(wal, wal.boundaries[5] ?? START, wal.endLsn, wal.boundaries[3]);
   const idle = await harness.connect({ target: "" });
-  const received = new Promise<void>((resolve) => {
-    // The reader has the second append once the node has asked for more.
-    setImmediate(() => setImmediate(resolve));
-  });
-  await received;
+  const arrived = once(proposer.pair.server, "data");
+  proposer.append(wal, wal.boundaries[5] ?? START, wal.endLsn, wal.boundaries[3]);
+  await arrived;
+  await new Promise(setImmediate); // the reader has been woken by the same event and is done with it
   const closing = harness.node.close();
   hold.release();
   const end = await proposer.end();
@@ -84,7 +83,7 @@ test("a peer that reads nothing cannot hold a stopping node for more than ten se
   await proposer.vote(2000n);
   const history = Array.from({ length: 2000 }, (_, index) => ({ term: BigInt(index), lsn: START }));
   proposer.elect(2000n, START, [...history, { term: 2000n, lsn: START }]);
-  proposer.pair.client.pause();
+  proposer.pair.stallClient();
   // The socket takes about a megabyte, that is 32 answers, and the queue 16: from the fiftieth on they wait.
   const timeline = harness.node.timelines.get(TENANT, TIMELINE);
   const process = timeline.process.bind(timeline);

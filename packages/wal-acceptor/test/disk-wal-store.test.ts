@@ -7,7 +7,7 @@ import type { AcceptorError } from "../src/errors.js";
 import { createMemoryControlStore } from "../src/memory-control-store.js";
 import type { PersistentState } from "../src/persistent-state.js";
 import type { WalStore } from "../src/wal-store.js";
-import { at, codeOf, freshState } from "./fixtures.js";
+import { at, codeOf, expectSameBytes, freshState } from "./fixtures.js";
 import { MemoryFileSystem, systemError } from "./memory-file-system.js";
 import type { Call } from "./memory-file-system.js";
 import { MIB, WalStream } from "./wal-stream.js";
@@ -95,13 +95,14 @@ test("a segment is synced, renamed and its directory synced before the next one 
   const calls: Call[] = [];
   fileSystem.onCall = (call) => void calls.push(call);
   await append(wal, stream, stream.endLsn);
+  // A descriptor goes by the name under which its file was made.
   const temporary = `${DIRECTORY}/waltmp`;
   expect(calls.map((call) => [call.name, call.path])).toEqual([
-    ["pwritev", path(0x32, ".partial")],
-    ["fdatasync", path(0x32, ".partial")],
+    ["pwritev", temporary],
+    ["fdatasync", temporary],
     ["rename", path(0x32, ".partial")],
     ["fsyncDirectory", DIRECTORY],
-    ["close", path(0x32, ".partial")],
+    ["close", temporary],
     ["open", temporary],
     ["ftruncate", temporary],
     ["fsync", temporary],
@@ -240,7 +241,7 @@ test.each([false, true])("a segment switch completes its segment (restart: %s)",
   expect(disk.fileSystem.names(DIRECTORY)).toEqual([name(0x30)]);
   const bytes = disk.fileSystem.bytes(path(0x30));
   expect(bytes.byteLength).toBe(MIB);
-  expect(bytes.subarray(0x88)).toEqual(stream.slice(START, stream.endLsn));
+  expectSameBytes(bytes.subarray(0x88), stream.slice(START, stream.endLsn));
   await append(wal, stream, stream.record(100).endLsn);
   await wal.flush();
   expect(disk.fileSystem.names(DIRECTORY)).toEqual([name(0x30), name(0x31, ".partial")]);
@@ -264,7 +265,7 @@ test("a segment switch counts wherever its record lies", async () => {
     expect(wal.flushLsn).toBe(BASE + BigInt(MIB));
     await wal.truncate(wal.flushLsn);
     const stored = disk.fileSystem.bytes(path(0x30)).subarray(MIB - 0x10000);
-    expect(stored).toEqual(stream.slice(stream.startLsn, stream.endLsn));
+    expectSameBytes(stored, stream.slice(stream.startLsn, stream.endLsn));
   }
 });
 

@@ -13,7 +13,16 @@ class PairEnd extends Duplex {
   peer: PairEnd | undefined;
   /** Every chunk this end has written and the peer's buffer has taken. */
   readonly written: Uint8Array[] = [];
+  /** While true nothing that this end writes gets anywhere, as with a peer that has stopped reading. */
+  stalled = false;
   #resume: (() => void) | undefined;
+  #stalledWrite: (() => void) | undefined;
+
+  unstall(): void {
+    this.stalled = false;
+    this.#stalledWrite?.();
+    this.#stalledWrite = undefined;
+  }
 
   constructor(allowHalfOpen: boolean) {
     super({
@@ -30,9 +39,17 @@ class PairEnd extends Duplex {
   }
 
   override _write(chunk: Uint8Array, _encoding: BufferEncoding, callback: (error?: Error) => void): void {
+    this.#send(chunk, callback);
+  }
+
+  #send(chunk: Uint8Array, callback: (error?: Error) => void): void {
     const { peer } = this;
     if (peer === undefined || peer.destroyed) {
       callback(Object.assign(new Error("write EPIPE"), { code: "EPIPE" }));
+      return;
+    }
+    if (this.stalled) {
+      this.#stalledWrite = () => this.#send(chunk, callback);
       return;
     }
     this.written.push(chunk);
@@ -43,7 +60,7 @@ class PairEnd extends Duplex {
 
   // What was written in one turn arrives in one piece, as with a kernel's writev.
   override _writev(chunks: { readonly chunk: Uint8Array }[], callback: (error?: Error) => void): void {
-    this._write(Buffer.concat(chunks.map(({ chunk }) => chunk)), "binary", callback);
+    this.#send(Buffer.concat(chunks.map(({ chunk }) => chunk)), callback);
   }
 
   override _final(callback: () => void): void {
@@ -70,6 +87,10 @@ export interface Pair {
   readonly client: Duplex;
   /** Everything the server has written so far. */
   serverBytes(): Buffer;
+  /** From now on the client takes nothing of what the server writes. */
+  stallClient(): void;
+  /** The client reads again. */
+  resumeClient(): void;
 }
 
 /** Makes both ends of one connection. The client's end closes itself when the server has ended, as libpq's does. */
@@ -80,5 +101,13 @@ export function duplexPair(): Pair {
   client.peer = server;
   server.on("error", () => undefined);
   client.on("error", () => undefined);
-  return { server, client, serverBytes: () => Buffer.concat(server.written) };
+  return {
+    server,
+    client,
+    serverBytes: () => Buffer.concat(server.written),
+    stallClient: () => {
+      server.stalled = true;
+    },
+    resumeClient: () => server.unstall(),
+  };
 }

@@ -41,8 +41,8 @@ export class FakeClock implements Clock {
   /** From now on time passes by itself, as fast as it can: for the end of a test, where nothing is measured. */
   runFree(): void {
     this.#free = true;
-    for (const { dueMs } of [...this.#timers])
-      setImmediate(() => this.advance(Math.max(0, dueMs - this.#nowMs)));
+    const pending = [...this.#timers];
+    for (const { dueMs } of pending) setImmediate(() => this.advance(Math.max(0, dueMs - this.#nowMs)));
   }
 
   /** Waits until somebody sets a timer of exactly that delay. */

@@ -74,3 +74,13 @@ export function thrownCode(call: () => unknown): unknown {
     return (error as { code?: unknown }).code ?? error;
   }
 }
+
+/** Compares long byte arrays; vitest's own comparison takes seconds for a mebibyte. */
+export function expectSameBytes(found: Uint8Array, wanted: Uint8Array): void {
+  if (Buffer.compare(found, wanted) === 0) return;
+  let first = 0;
+  while (found[first] === wanted[first]) first += 1;
+  throw new Error(
+    `${String(found.byteLength)} bytes found, ${String(wanted.byteLength)} wanted, first difference at ${String(first)}`,
+  );
+}

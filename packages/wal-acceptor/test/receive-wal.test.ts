@@ -284,7 +284,7 @@ test("a peer that never reads replies is stopped by bounded queues and others ar
   const history = Array.from({ length: 2000 }, (_, index) => ({ term: BigInt(index), lsn: START }));
   proposer.elect(2000n, START, [...history, { term: 2000n, lsn: START }]);
   const process = vi.spyOn(onlyTimeline(harness), "process");
-  proposer.pair.client.pause();
+  proposer.pair.stallClient();
   const votes = 2000;
   for (let index = 0; index < votes; index += 1)
     proposer.send({ type: "vote-request", generation: 0, term: 1n });
@@ -305,7 +305,7 @@ test("a peer that never reads replies is stopped by bounded queues and others ar
   expect(handled).toBeGreaterThan(16);
 
   let answered = 0;
-  proposer.pair.client.resume();
+  proposer.pair.resumeClient();
   while (answered < votes) {
     await proposer.receiveOf("vote-response");
     answered += 1;

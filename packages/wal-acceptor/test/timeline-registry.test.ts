@@ -110,6 +110,31 @@ test("a creation cut short at any step leaves a whole timeline or none", async (
   expect([...outcomes].toSorted()).toEqual(["none", "whole"]);
 });
 
+// Aim: nothing is announced before it is durable. Method: the order of the calls that make it so.
+test("a creation syncs what it made before it names it, a deletion its tombstone before it removes", async () => {
+  await using harness = await Harness.open();
+  const calls: string[] = [];
+  harness.disk.onCall = ({ name, path: file }) => {
+    if (/sync|rename|unlink|rmdir/.test(name))
+      calls.push(`${name} ${path.relative(harness.directory, file)}`);
+  };
+  await harness.node.timelines.create(request({ startLsn: START }));
+  const named = calls.indexOf(`rename ${TENANT}/${TIMELINE}`);
+  const temporary = `tmp/${TENANT}_${TIMELINE}_1`;
+  expect(calls.indexOf(`fsync ${temporary}/safekeeper.control.partial`)).toBeLessThan(named);
+  expect(calls.indexOf(`fsyncDirectory ${temporary}`)).toBeLessThan(named);
+  expect(calls.indexOf("fsyncDirectory ")).toBeLessThan(named); // the tenant's directory
+  expect(calls.indexOf(`fsyncDirectory ${temporary}`)).toBeGreaterThanOrEqual(0);
+  expect(calls[named + 1]).toBe(`fsyncDirectory ${TENANT}`);
+
+  calls.length = 0;
+  await harness.node.timelines.delete(TENANT, TIMELINE);
+  const buried = calls.indexOf("fsyncDirectory ");
+  expect(calls.slice(0, buried)).toEqual(["fsync tombstones.json.partial", "rename tombstones.json"]);
+  expect(calls.findIndex((call) => /^(unlink|rmdir) /.test(call))).toBeGreaterThan(buried);
+  expect(calls.at(-1)).toBe(`fsyncDirectory ${TENANT}`);
+});
+
 // Aim: what is on disk is what boots. Method: many timelines with different progress, reopened.
 test("many timelines are loaded with their states", async () => {
   await using harness = await Harness.open();

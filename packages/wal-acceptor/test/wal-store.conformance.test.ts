@@ -9,7 +9,7 @@ import { createMemoryControlStore } from "../src/memory-control-store.js";
 import { createMemoryWalStore, MemoryWalDisk } from "../src/memory-wal-store.js";
 import type { PersistentState } from "../src/persistent-state.js";
 import type { WalStore } from "../src/wal-store.js";
-import { at, codeOf, freshState, seededRandom } from "./fixtures.js";
+import { at, codeOf, expectSameBytes, freshState, seededRandom } from "./fixtures.js";
 import { MemoryFileSystem, systemError } from "./memory-file-system.js";
 import { MIB, WalStream } from "./wal-stream.js";
 
@@ -152,7 +152,7 @@ for (const [name, make] of implementations) {
     expect([wal.writeRecordLsn, wal.flushLsn]).toEqual([second, first]);
     await wal.flush();
     expect(wal.flushLsn).toBe(second);
-    expect(await readAll(wal, START, second)).toEqual(stream.slice(START, second));
+    expectSameBytes(await readAll(wal, START, second), stream.slice(START, second));
   });
 
   // Aim: contiguity. Method: one byte too early, one too late.
@@ -182,7 +182,7 @@ for (const [name, make] of implementations) {
     expect(wal.flushLsn).toBe(stream.boundaryBefore(0x3000000n + BigInt(2 * MIB)));
     await wal.flush();
     expect(wal.flushLsn).toBe(stream.endLsn);
-    expect(await readAll(wal, stream.startLsn, stream.endLsn)).toEqual(bytes);
+    expectSameBytes(await readAll(wal, stream.startLsn, stream.endLsn), bytes);
     expect(wal.oldestSegment).toBe(segmentNumber(stream.startLsn, MIB));
   });
 
@@ -208,7 +208,7 @@ for (const [name, make] of implementations) {
       expect(node.wal.writeLsn).toBe(node.wal.flushLsn);
       expect(node.wal.needsTruncation).toBe(true);
       const end = node.wal.flushLsn;
-      expect(await readAll(node.wal, START, end)).toEqual(stream.slice(START, end));
+      expectSameBytes(await readAll(node.wal, START, end), stream.slice(START, end));
     }
   });
 
@@ -228,7 +228,7 @@ for (const [name, make] of implementations) {
     await node.wal.flush();
     await node.restart(seededRandom(5));
     expect(formatLsn(node.wal.flushLsn)).toBe(formatLsn(other.endLsn));
-    expect(await readAll(node.wal, START, other.endLsn)).toEqual(other.slice(START, other.endLsn));
+    expectSameBytes(await readAll(node.wal, START, other.endLsn), other.slice(START, other.endLsn));
   });
 
   // Aim: nothing to do costs nothing and clears nothing. Method: truncate at a clean end; beyond the end.
@@ -340,7 +340,7 @@ for (const [name, make] of implementations) {
     await node.wal.truncate(boundary);
     await append(node.wal, stream, stream.endLsn);
     await node.wal.flush();
-    expect(await readAll(node.wal, START, stream.endLsn)).toEqual(stream.slice(START, stream.endLsn));
+    expectSameBytes(await readAll(node.wal, START, stream.endLsn), stream.slice(START, stream.endLsn));
   });
 
   // Aim: somebody waiting for a commit is noticed once. Method: plain, commit, plain.
@@ -375,7 +375,10 @@ for (const [name, make] of implementations) {
     expect(await codeOf(readAll(node.wal, START, START + 8n))).toBe("ERR_ACCEPTOR_SEGMENT_REMOVED");
     await node.restart(() => 0);
     expect(node.wal.flushLsn).toBe(stream.endLsn);
-    expect(await readAll(node.wal, commitLsn, stream.endLsn)).toEqual(stream.slice(commitLsn, stream.endLsn));
+    expectSameBytes(
+      await readAll(node.wal, commitLsn, stream.endLsn),
+      stream.slice(commitLsn, stream.endLsn),
+    );
   });
 
   // Aim: WAL that starts inside a segment can be read from the segment's first byte. Method: bytes before the start
@@ -390,12 +393,12 @@ for (const [name, make] of implementations) {
     await append(wal, stream, stream.endLsn);
     await wal.flush();
     const stored = await readAll(wal, 0x3000000n, start);
-    expect(stored).toEqual(made);
+    expectSameBytes(stored, made);
     const view = new DataView(stored.buffer);
     expect([view.getUint16(0, true), view.getUint16(2, true)]).toEqual([0xd110, 2]);
     expect([view.getUint16(0x6000, true), view.getUint16(0x6002, true)]).toEqual([0xd110, 1]);
     expect(view.getUint32(0x6010, true)).toBe(0x100 - 24);
-    expect(await readAll(wal, start, stream.endLsn)).toEqual(stream.slice(start, stream.endLsn));
+    expectSameBytes(await readAll(wal, start, stream.endLsn), stream.slice(start, stream.endLsn));
   });
 
   // Aim: directly behind a page header there is nothing to continue. Method: the continuation flag of that page.
