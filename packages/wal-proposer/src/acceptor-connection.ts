@@ -135,28 +135,46 @@ export class AcceptorConnection {
     this.#options.handlers.drained();
   }
 
+  /** What handlers throw is a bug and not caught here: it must not pass for an acceptor that went away. */
   async #run(): Promise<void> {
-    try {
-      const stream = await this.#openStream();
-      if (stream === undefined) return;
-      const { handlers, protocolVersion } = this.#options;
-      handlers.opened();
-      for (;;) {
-        const event = stream.reader.tryNext() ?? (await stream.reader.next());
-        if (this.#isClosed()) return;
-        if (event.type !== "data") {
-          this.#end(describeEnd(event));
-          return;
-        }
-        handlers.message(parseAcceptorMessage(event.payload, protocolVersion));
-        if (this.#isClosed()) return;
-      }
-    } catch (error) {
-      this.#end(describe(error));
+    const stream = await this.#openStream().catch((error: unknown) => this.#end(describe(error)));
+    if (stream === undefined) return;
+    this.#options.handlers.opened();
+    while (!this.#isClosed()) {
+      const message = this.#take(stream) ?? (await this.#wait(stream));
+      if (message !== undefined && !this.#isClosed()) this.#options.handlers.message(message);
     }
   }
 
-  /** Connects and starts the push; undefined if the connection was closed meanwhile. */
+  /** The next message if it is here already. */
+  #take({ reader }: CopyBothStream): AcceptorMessage | undefined {
+    try {
+      return this.#parse(reader.tryNext());
+    } catch (error) {
+      this.#end(describe(error));
+      return undefined;
+    }
+  }
+
+  /** The next message, or undefined when the stream has ended. */
+  async #wait({ reader }: CopyBothStream): Promise<AcceptorMessage | undefined> {
+    if (this.#isClosed()) return undefined;
+    try {
+      return this.#parse(await reader.next());
+    } catch (error) {
+      this.#end(describe(error));
+      return undefined;
+    }
+  }
+
+  #parse(event: CopyEvent | undefined): AcceptorMessage | undefined {
+    if (event === undefined) return undefined;
+    if (event.type === "data") return parseAcceptorMessage(event.payload, this.#options.protocolVersion);
+    this.#end(describeEnd(event));
+    return undefined;
+  }
+
+  /** Connects and starts the push; undefined if the connection was closed meanwhile. Rejects if that fails. */
   async #openStream(): Promise<CopyBothStream | undefined> {
     const { address, tenantId, timelineId, protocolVersion, password, connectSocket } = this.#options;
     const connection = await connect({

@@ -61,6 +61,11 @@ export function postgresError(what: string, error: unknown): ProposerError {
   return new ProposerError("ERR_BRIDGE_POSTGRES", `${what}: ${detail}`, { cause: error });
 }
 
+/** Whether an error came from the wire or from the server behind it, and not from a bug on this side. */
+export function isWireError(error: unknown): boolean {
+  return error instanceof Error && "code" in error && String(error.code).startsWith("ERR_WIRE_");
+}
+
 /** The SQLSTATE that a server's error carries, at any depth of causes; undefined for other errors. */
 export function sqlstateOf(error: unknown): string | undefined {
   for (let at: unknown = error; at instanceof Error; at = at.cause) {

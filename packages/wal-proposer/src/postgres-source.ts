@@ -15,7 +15,7 @@ import { parseReplicationMessage, serializeHotStandbyFeedback, toPgTimestamp } f
 import type { ClientConnection, CopyBothStream, CopyEvent } from "@millrace/pg-wire";
 import { ProposerError } from "./errors.js";
 import { PositionReporter } from "./position-reporter.js";
-import { postgresError, sqlstateOf } from "./postgres-connection.js";
+import { isWireError, postgresError, sqlstateOf } from "./postgres-connection.js";
 import { StatusSender } from "./status-sender.js";
 import type { Clock, Timer } from "./timers.js";
 
@@ -126,7 +126,7 @@ export class PostgresSource {
       await this.#read();
     } catch (error) {
       if (this.#guardError !== undefined) throw this.#guardError;
-      throw postgresError("the stream from PostgreSQL failed", error);
+      throw isWireError(error) ? postgresError("the stream from PostgreSQL failed", error) : error;
     } finally {
       this.destroy();
     }

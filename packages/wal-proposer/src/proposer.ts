@@ -6,8 +6,7 @@
  *   connection closes); it is queued behind the event at hand, so the core is never re-entered.
  * - After the election nothing is told to the acceptors until `startStreaming`: the owner looks first whether its
  *   WAL continues what was elected. Truncating an acceptor for a database that cannot go on would be a loss.
- * - New WAL goes out at once. What only spreads a commit LSN waits for the next turn of the event loop and at least
- *   COMMIT_GAP_MS after the last time, since most of it can ride on WAL that follows anyway.
+ * - New WAL goes out at once. What only spreads a commit LSN waits for the next PumpRound.
  * - Nobody waits for the slowest acceptor: one that the ring has left behind is fed by CatchUp. Only if a quorum
  *   cannot follow, `room` asks the owner to pause, at half a ring: commits could not progress in any case.
  *
@@ -15,8 +14,7 @@
  */
 import { INVALID_LSN, addBytes, distanceBytes, formatLsn } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
-import { majority, quorumLsn } from "@millrace/wal-protocol";
-import type { AcceptorMessage, AppendRequestFields, Configuration } from "@millrace/wal-protocol";
+import type { AcceptorMessage, AppendRequestFields } from "@millrace/wal-protocol";
 import { AcceptorConnection } from "./acceptor-connection.js";
 import type { AcceptorAddress } from "./acceptor-connection.js";
 import { CatchUp } from "./catch-up.js";
@@ -25,13 +23,13 @@ import { publishNotice } from "./diagnostics.js";
 import { ProposerCore } from "./proposer-core.js";
 import type { ProposerEffect, ProposerEvent, RestartReason } from "./proposer-events.js";
 import type { AcceptorStatus, ProposerOptions } from "./proposer-options.js";
+import { PumpRound } from "./pump-round.js";
+import { quorumCursor } from "./quorum-cursor.js";
 import type { Timer } from "./timers.js";
 import type { WalRing } from "./wal-ring.js";
 
 /** Least time between two ticks: what a tick asks for may have to wait for a send window and stay due. */
 const TICK_GAP_MS = 50;
-/** Least time between two rounds of requests that carry nothing but a commit LSN. */
-export const COMMIT_GAP_MS = 1;
 /** Reconnects are spread over this share of the reconnect time around it, so that they do not come all at once. */
 const JITTER_SHARE = 0.4;
 
@@ -59,11 +57,7 @@ export class Proposer implements Disposable {
   #timerDueMs = Number.POSITIVE_INFINITY;
   #tickedMs = Number.NEGATIVE_INFINITY;
   #closed = false;
-  /** Acceptors that are to learn about a commit in the next round. */
-  readonly #pumpSoon = new Set<number>();
-  #pumpScheduled = false;
-  #pumpTimer: Timer | undefined;
-  #lastPumpMs = Number.NEGATIVE_INFINITY;
+  readonly #pumpSoon: PumpRound;
   #roomPromise: Promise<void> | undefined;
   #roomResolve: (() => void) | undefined;
 
@@ -90,6 +84,10 @@ export class Proposer implements Disposable {
       reconnectMs: options.reconnectMs * (1 - JITTER_SHARE / 2),
       connectionTimeoutMs: options.connectionTimeoutMs,
       ...(options.protocolVersion === 3 ? { configuration: "learn" } : {}),
+    });
+    this.#pumpSoon = new PumpRound(options.clock, (acceptors) => {
+      for (const acceptor of acceptors) this.#pump(acceptor);
+      this.#checkRoom();
     });
     this.#catchUp =
       options.catchUp === undefined
@@ -168,7 +166,7 @@ export class Proposer implements Disposable {
     if (this.#closed) return;
     this.#closed = true;
     this.#timer?.cancel();
-    this.#pumpTimer?.cancel();
+    this.#pumpSoon.close();
     this.#catchUp?.close();
     for (const slot of this.#slots) {
       slot.connecting?.cancel();
@@ -242,7 +240,7 @@ export class Proposer implements Disposable {
         break;
       case "pump":
         if (pumpNow) this.#pump(effect.acceptor);
-        else this.#pumpLater(effect.acceptor);
+        else this.#pumpSoon.add(effect.acceptor);
         break;
       case "elected":
         this.#onElected(effect);
@@ -354,27 +352,6 @@ export class Proposer implements Disposable {
     this.#dispatch({ type: "disconnected", acceptor, reason, nowMs: this.#nowMs() });
   }
 
-  #pumpLater(acceptor: number): void {
-    this.#pumpSoon.add(acceptor);
-    if (this.#pumpScheduled) return;
-    this.#pumpScheduled = true;
-    this.#options.clock.nextTurn(() => {
-      const waitMs = this.#lastPumpMs + COMMIT_GAP_MS - this.#nowMs();
-      if (waitMs <= 0) this.#pumpRound();
-      else if (!this.#closed) this.#pumpTimer = this.#options.clock.setTimer(waitMs, () => this.#pumpRound());
-    });
-  }
-
-  #pumpRound(): void {
-    this.#pumpScheduled = false;
-    if (this.#closed) return;
-    this.#lastPumpMs = this.#nowMs();
-    const acceptors = [...this.#pumpSoon];
-    this.#pumpSoon.clear();
-    for (const acceptor of acceptors) this.#pump(acceptor);
-    this.#checkRoom();
-  }
-
   /** Sends all that the core wants to send to one acceptor, as far as the window and what is in memory allow. */
   #pump(acceptor: number): void {
     const ring = this.#ring;
@@ -456,20 +433,6 @@ export class Proposer implements Disposable {
     this.#roomResolve = undefined;
     this.#roomPromise = undefined;
   }
-}
-
-/** The position that a majority has reached, of the members of the configuration or, without one, of the list. */
-function quorumCursor(
-  configuration: Configuration | undefined,
-  cursors: readonly { readonly nodeId: bigint | undefined; readonly lsn: Lsn }[],
-): Lsn {
-  if (configuration !== undefined) {
-    const cursorOf = (nodeId: bigint): Lsn =>
-      cursors.find((cursor) => cursor.nodeId === nodeId)?.lsn ?? INVALID_LSN;
-    return quorumLsn(configuration, cursorOf);
-  }
-  const lsns = cursors.map(({ lsn }) => lsn).toSorted((a, b) => (a < b ? 1 : a > b ? -1 : 0));
-  return lsns[majority(lsns.length) - 1] ?? INVALID_LSN;
 }
 
 function wakeAll(slot: Slot): void {
