@@ -9,6 +9,7 @@
  *
  * The moves follow libpq's PQconnectPoll, PQexec and PQgetCopyData.
  */
+import { cString, parseDataRow, parseMechanisms, parseRowDescription } from "./backend-bodies.js";
 import { AUTHENTICATION, TAG } from "./messages.js";
 import * as messages from "./messages.js";
 import type { CopyEvent } from "./copy-stream.js";
@@ -473,55 +474,6 @@ export class ClientSession {
     }
     this.#state = next;
   }
-}
-
-function parseMechanisms(data: Buffer): readonly string[] {
-  const names: string[] = [];
-  for (let offset = 0; data[offset] !== 0;) {
-    const name = cString(data, offset);
-    names.push(name.text);
-    offset = name.next;
-  }
-  return names;
-}
-
-function parseRowDescription(body: Buffer): readonly string[] {
-  if (body.length < 2) throw protocolError("RowDescription is too short");
-  const names: string[] = [];
-  let offset = 2;
-  for (let left = body.readUInt16BE(0); left > 0; left--) {
-    const name = cString(body, offset);
-    names.push(name.text);
-    offset = name.next + 18; // table, column, type, length, modifier, format
-    if (offset > body.length) throw protocolError("RowDescription is too short");
-  }
-  return names;
-}
-
-function parseDataRow(body: Buffer): readonly (string | null)[] {
-  if (body.length < 2) throw protocolError("DataRow is too short");
-  const values: (string | null)[] = [];
-  let offset = 2;
-  for (let left = body.readUInt16BE(0); left > 0; left--) {
-    if (offset + 4 > body.length) throw protocolError("DataRow is too short");
-    const lengthBytes = body.readInt32BE(offset);
-    offset += 4;
-    if (lengthBytes === -1) {
-      values.push(null);
-      continue;
-    }
-    if (lengthBytes < 0 || offset + lengthBytes > body.length)
-      throw protocolError("DataRow value is too long");
-    values.push(body.toString("utf8", offset, offset + lengthBytes));
-    offset += lengthBytes;
-  }
-  return values;
-}
-
-function cString(body: Buffer, offset: number): { readonly text: string; readonly next: number } {
-  const end = offset > body.length ? -1 : body.indexOf(0, offset);
-  if (end < 0) throw protocolError("string is not terminated");
-  return { text: body.toString("utf8", offset, end), next: end + 1 };
 }
 
 function unexpected(type: number, state: ClientState): WireError {

@@ -203,7 +203,9 @@ export class ServerConnection implements AsyncDisposable {
       const event = this.#nextEvent();
       this.#transport.consumed();
       if (event?.type === "query") return event.text;
-      if (event !== undefined || this.#transport.whyNothingMore() === "eof") return undefined;
+      if (event?.type === "end") return undefined;
+      if (event !== undefined) throw new WireError("ERR_WIRE_STATE", "a copy is running on this connection");
+      if (this.#transport.whyNothingMore() === "eof") return undefined;
       await this.#transport.readable();
     }
   }

@@ -484,6 +484,14 @@ test.each([
   both.server.destroy();
 });
 
+// Aim: the command loop does not eat a copy's data unnoticed. Method: ask for a query while a copy runs.
+test("a query cannot be read inside a copy", async () => {
+  const both = await pair();
+  const { stream } = await startCopy(both);
+  void stream.writer.send(Buffer.from("data"));
+  await expect(both.server.readQuery()).rejects.toEqual(coded("ERR_WIRE_STATE"));
+});
+
 // Aim: one consumer at a time. Method: two waits.
 test("two waits on one reader are refused", async () => {
   const both = await pair();
