@@ -35,6 +35,7 @@ export async function runAllInOne(configuration: AllInOneConfiguration): Promise
     ...(shared ? { write: (text: string) => live.print(text) } : {}),
   });
   const lifetime = installLifetime();
+  logger.info(`starting; data in ${configuration.dataDir}`);
   const app = new AllInOne({ ...configuration, logger });
   lifetime.onSecond(() => {
     void app.kill().finally(() => process.exit(EXIT.interrupted));

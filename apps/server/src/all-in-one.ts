@@ -24,7 +24,7 @@ import type { HttpListener } from "./http/listen.js";
 import { createStatusApi } from "./http/status-api.js";
 import { prepareDataDirectory, readInstance } from "./instance.js";
 import type { Instance } from "./instance.js";
-import type { Logger } from "./logging.js";
+import type { Logger, LogOptions } from "./logging.js";
 import type { ChildMessage } from "./parts/messages.js";
 import { partArguments, spawnPart } from "./parts/spawn-part.js";
 import { SupervisedProcess } from "./parts/supervisor.js";
@@ -56,7 +56,7 @@ const ACCEPTOR_STOP_MS = 2000;
 export interface AllInOneOptions extends PostgresConfiguration {
   readonly dataDir: string;
   readonly logger: Logger;
-  readonly logLevel: string;
+  readonly logLevel: LogOptions["level"];
   /** Added to the settings of our own PostgreSQL. */
   readonly postgresSettings?: Readonly<Record<string, string>>;
 }
@@ -72,6 +72,11 @@ export interface AcceptorPlace {
 /** Thrown by `start` when `stop` was called meanwhile. */
 export class StoppedError extends Error {
   override readonly name = "StoppedError";
+}
+
+/** At level info the whole speaks; every connection and state of its parts is for level debug. */
+function partLogLevel(level: LogOptions["level"]): LogOptions["level"] {
+  return level === "info" ? "warn" : level;
 }
 
 function describeProcess(part: SupervisedProcess | undefined): ProcessReport {
@@ -242,6 +247,7 @@ export class AllInOne {
       port: ports.postgres,
       settings: options.postgresSettings ?? {},
       logger: this.#logger,
+      onReady: () => this.#bridge?.retry(),
     });
     this.#throwIfStopping();
     this.#postgres.process?.start();
@@ -289,7 +295,7 @@ export class AllInOne {
       "listen-pg": place.walAddress,
       "listen-http": `${LOOPBACK}:${httpPort}`,
       "log-format": "json",
-      "log-level": this.#options.logLevel,
+      "log-level": partLogLevel(this.#options.logLevel),
     });
     const process = new SupervisedProcess({
       name,
@@ -337,7 +343,7 @@ export class AllInOne {
       timeline: postgres.instance.timelineId,
       "application-name": APPLICATION_NAME,
       "log-format": "json",
-      "log-level": this.#options.logLevel,
+      "log-level": partLogLevel(this.#options.logLevel),
     });
     const onMessage = (message: ChildMessage): void => {
       if (message.type !== "bridge-status") return;
@@ -349,6 +355,8 @@ export class AllInOne {
       name: "bridge",
       logger: this.#logger,
       start: (events) => spawnPart({ name: "bridge", args, logger, onMessage }, events),
+      // Without PostgreSQL a bridge can only fail, and each failure would make its next delay longer.
+      mayRestart: () => postgres.process === undefined || postgres.process.state === "ready",
       onChange: () => {
         // A report of a bridge that has ended would show positions that nobody moves.
         if (this.#bridge?.state !== "ready") this.#report = undefined;

@@ -9,7 +9,14 @@ import { expect, test } from "vitest";
 import { PostgresCluster, postgresOrSkip, temporaryDirectory } from "@millrace/postgres-process";
 
 import { EXIT } from "../src/errors.js";
-import { allProcesses, fetchStatus, MillraceProcess, running, untilEnded } from "./millrace-process.js";
+import {
+  allProcesses,
+  childrenOf,
+  fetchStatus,
+  MillraceProcess,
+  running,
+  untilEnded,
+} from "./millrace-process.js";
 
 /** Several starts of PostgreSQL and of five processes, on a machine that does other things too. */
 const TIMEOUT_MS = 120_000;
@@ -122,14 +129,37 @@ for (const [pgName, found] of [
         expect(await count(psql)).toBe(rows);
         await withSql(psql, (client) => client.query("insert into t values (0)"));
         const pids = await allProcesses(run, status, join(dataDir, "postgres"));
+        // Two acceptors hang: there is no quorum, and a fast shutdown of PostgreSQL would wait for one for ever.
+        for (const pid of pids.slice(2, 4)) process.kill(pid, "SIGSTOP");
+        const askedAt = performance.now();
         run.child.kill("SIGTERM");
         expect(await run.ended).toBe(EXIT.ok);
+        expect(performance.now() - askedAt).toBeLessThan(END_MS);
         expect(running(pids)).toEqual([]);
       }
     },
     TIMEOUT_MS,
   );
 }
+
+// Aim: a signal during the start ends what has been started by then. Method: SIGINT while PostgreSQL is being made.
+test.skipIf(system.skip !== "")(
+  "a signal during the start leaves nothing behind",
+  async () => {
+    await using directory = await temporaryDirectory();
+    const dataDir = join(directory.path, "data");
+    const run = new MillraceProcess(["--data-dir", dataDir, "--pg", "system", "--log-level", "debug"]);
+    await run.line("acceptor listens on");
+    const pids = childrenOf(run.child.pid ?? 0);
+    expect(pids.length).toBeGreaterThanOrEqual(3);
+    run.child.kill("SIGINT");
+    expect(await run.ended).toBe(EXIT.ok);
+    expect(running(pids)).toEqual([]);
+    await using next = new MillraceProcess(["--data-dir", dataDir, "--pg", "system"]);
+    await next.up();
+  },
+  TIMEOUT_MS,
+);
 
 // Aim: the demo ends with code 0 when everything holds, and shows what was proven. Method: run it.
 test.skipIf(embedded.skip !== "")(

@@ -4,6 +4,7 @@
 import { expect, test } from "vitest";
 
 import { CommitLog } from "../src/demo/commit-log.js";
+import { runLoad } from "../src/demo/load.js";
 import { allHold, formatReport } from "../src/demo/report.js";
 
 // Aim: the longest pause includes the time before the first and after the last commit.
@@ -42,4 +43,16 @@ test("the report fails when a row fails or there is none, and names it", () => {
   expect(formatReport([good, bad])).toContain('FAILED: "WAL of acceptor 2 equals pg_wal"');
   expect(formatReport([good])).toContain("All of it holds.");
   expect(formatReport([])).toContain("nothing was proven");
+});
+
+// Aim: a load whose connections fail ends the demo instead of proving nothing quietly. Method: a port without listener.
+test("a load without a server is an error", async () => {
+  const load = runLoad({
+    url: "postgresql://u@127.0.0.1:1/db",
+    connections: 2,
+    log: new CommitLog(0),
+    nowMs: () => 0,
+    signal: new AbortController().signal,
+  });
+  await expect(load).rejects.toMatchObject({ code: "ERR_SERVER_DEMO" });
 });

@@ -4,7 +4,7 @@
 import { expect, test } from "vitest";
 import fc from "fast-check";
 
-import { checkFacts, settingLines } from "../src/postgres/external-postgres.js";
+import { checkExternalPostgres, checkFacts, settingLines } from "../src/postgres/external-postgres.js";
 import type { ServerFacts } from "../src/postgres/external-postgres.js";
 import { dependenceOn, parseStandbyNames } from "../src/postgres/standby-names.js";
 import { redactUrl } from "../src/postgres/url.js";
@@ -125,4 +125,13 @@ test.each([
   ["sesame", "(not a URL)"],
 ])("%s is shown as %s", (url, shown) => {
   expect(redactUrl(url)).toBe(shown);
+});
+
+// Aim: a server that does not answer is an error that says where it was looked for. Method: a port without listener.
+test("a server that does not answer is reported", async () => {
+  const check = checkExternalPostgres("postgresql://u:sesame@127.0.0.1:1/db", "walbridge");
+  await expect(check).rejects.toMatchObject({
+    code: "ERR_SERVER_POSTGRES",
+    message: expect.not.stringContaining("sesame") as string,
+  });
 });

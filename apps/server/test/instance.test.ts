@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 
+import { AllInOne } from "../src/all-in-one.js";
 import {
   createInstance,
   keepPostgresUrl,
@@ -14,6 +15,8 @@ import {
   readInstance,
   readSecret,
 } from "../src/instance.js";
+import { silentLogger } from "../src/logging.js";
+import { chooseInstallation } from "../src/postgres/own-postgres.js";
 
 let directory: string;
 beforeEach(() => {
@@ -60,7 +63,9 @@ test("secrets are kept from others", () => {
   writeFileSync(file, "\n", { mode: 0o600 });
   chmodSync(file, 0o600);
   expect(() => ownPassword(directory)).toThrow(/is empty/);
-  expect(() => readSecret(`${file}.none`)).toThrow(/does not exist/);
+  expect(() => readSecret(`${file}.none`)).toThrow(
+    expect.objectContaining({ code: "ERR_SERVER_DATA" }) as Error,
+  );
 });
 
 // Aim: one directory has one name, however it is reached. Method: through a symbolic link, and one that is missing.
@@ -70,4 +75,31 @@ test("the data directory is created and its links are resolved", () => {
   expect(prepareDataDirectory(join(directory, "link"))).toBe(made);
   writeFileSync(join(directory, "file"), "");
   expect(() => prepareDataDirectory(join(directory, "file"))).toThrow(/--data-dir/);
+});
+
+// Aim: a directory goes on with the PostgreSQL it was made with, and another kind is refused with advice.
+// Method: records of each kind against each choice.
+test("a data directory is bound to its PostgreSQL", () => {
+  const own = createInstance(directory, {
+    kind: "own",
+    flavour: "system",
+    major: 99,
+    binDirectory: "/nowhere",
+    directory: "/nowhere",
+  });
+  expect(() => chooseInstallation("embedded", own)).toThrow(
+    /belongs to the system PostgreSQL 99.*--data-dir/,
+  );
+  expect(() => chooseInstallation("auto", own)).toThrow(/not at \/nowhere any more/);
+  const external = createInstance(directory, { kind: "external" });
+  expect(() => chooseInstallation("auto", external)).toThrow(/give its URL with --pg/);
+});
+
+// Aim: asking for what is not started is an error of ours, not a crash. Method: a whole that was never started.
+test("an all-in-one that is not started has no addresses", async () => {
+  const app = new AllInOne({ dataDir: directory, pg: "auto", logger: silentLogger(), logLevel: "info" });
+  expect(() => app.postgresUrl).toThrow(expect.objectContaining({ code: "ERR_SERVER_CHILD" }) as Error);
+  expect(app.status().postgres.state).toBe("running");
+  await app.stop();
+  await expect(app.start()).rejects.toThrow("stopped");
 });

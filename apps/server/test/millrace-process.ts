@@ -89,6 +89,15 @@ export async function allProcesses(
   return [run.child.pid ?? 0, status.bridge.process.pid, ...parts, postmaster];
 }
 
+/** The direct children of a process, by the list that Linux keeps. */
+export function childrenOf(pid: number): number[] {
+  const text = readFileSync(`/proc/${pid}/task/${pid}/children`, "latin1");
+  return text
+    .split(" ")
+    .filter((word) => word !== "")
+    .map(Number);
+}
+
 /** Those of `pids` that still run. */
 export function running(pids: readonly number[]): number[] {
   return pids.filter((pid) => systemProcesses.startTime(pid) !== undefined);

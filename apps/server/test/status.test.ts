@@ -98,16 +98,28 @@ test("printing above the line keeps both whole", () => {
   live.close();
   live.print("last");
   const clear = "\r\u001B[2K";
+  const unknown: string[] = [];
+  new LiveLine({ columns: 0, write: (text: string) => unknown.push(text) }).show("x".repeat(100));
+  expect(unknown[0]?.length).toBe(79 + "\r\u001B[2K".length);
   expect(written).toBe(`first\n${clear}012345678${clear}second\n012345678${clear}short${clear}last\n`);
+});
+
+// Aim: no position is no rate, and the first one is no burst. Method: nothing, then a bridge's first report.
+test("there is no rate before there are two positions", () => {
+  const rate = new CommitRate();
+  expect(rate.bytesPerSecond()).toBe(0);
+  rate.note(0, 0n);
+  rate.note(0, 2n ** 60n);
+  expect(rate.bytesPerSecond()).toBe(0);
 });
 
 // Aim: the rate follows the last seconds only and stops when commits stop. Method: steady, then nothing.
 test("the rate is that of the last seconds", () => {
   const rate = new CommitRate();
-  expect(rate.bytesPerSecond()).toBe(0);
-  for (let second = 0; second <= 20; second += 1) rate.note(second * 1000, BigInt(second) * 1000n);
+  rate.note(0, 0n);
+  for (let second = 0; second <= 20; second += 1) rate.note(second * 1000, 5000n + BigInt(second) * 1000n);
   expect(rate.bytesPerSecond()).toBe(1000);
-  for (let second = 21; second <= 40; second += 1) rate.note(second * 1000, 20_000n);
+  for (let second = 21; second <= 40; second += 1) rate.note(second * 1000, 25_000n);
   expect(rate.bytesPerSecond()).toBe(0);
 });
 

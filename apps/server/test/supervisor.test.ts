@@ -50,7 +50,7 @@ interface World {
   readonly states: string[];
 }
 
-function world(): World {
+function world(mayRestart?: () => boolean): World {
   const timers = new FakeTimers();
   const children: ChildEvents[] = [];
   const asked: string[] = [];
@@ -59,6 +59,7 @@ function world(): World {
     name: "part",
     logger: silentLogger(),
     timers,
+    ...(mayRestart === undefined ? {} : { mayRestart }),
     onChange: () => states.push(supervised.state),
     start: (events) => {
       children.push(events);
@@ -167,4 +168,23 @@ test("events of an earlier child are ignored", () => {
   children[0]?.ended("again", undefined);
   expect(supervised.state).toBe("starting");
   expect(supervised.pid).toBe(102);
+});
+
+// Aim: a child that needs something else first is not restarted into certain failure, and is restarted at once when
+// that is there. Method: its delay is over while it may not start; then retry, twice.
+test("a restart waits for what the child needs, and comes at once then", () => {
+  let mayStart = false;
+  const { timers, supervised, children } = world(() => mayStart);
+  supervised.start();
+  children[0]?.ended("exit code 69", 69);
+  timers.advance(RESTART_DELAY_MIN_MS);
+  expect(supervised.state).toBe("waiting");
+  mayStart = true;
+  supervised.retry();
+  supervised.retry();
+  expect([supervised.state, children.length]).toEqual(["starting", 2]);
+  children[1]?.ended("exit code 69", 69);
+  supervised.retry();
+  timers.advance(RESTART_DELAY_MAX_MS);
+  expect([supervised.state, children.length]).toEqual(["starting", 3]);
 });

@@ -31,22 +31,20 @@ const CLOSE_TIMEOUT_MS = 5000;
 /** How often positions are told to the parent. */
 const STATUS_MS = 500;
 
-function levelOf(notice: ProposerNotice): "debug" | "info" | "warn" | "error" {
-  switch (notice.type) {
-    case "alarm":
-      return "error";
-    case "warning":
-    case "acceptor-closed":
-    case "catch-up-failed":
-      return "warn";
-    case "acceptor-connecting":
-    case "acceptor-open":
-    case "acceptor-state":
-      return "debug";
-    default:
-      return "info";
-  }
-}
+const LEVELS: Readonly<Record<ProposerNotice["type"], "debug" | "info" | "warn" | "error">> = {
+  alarm: "error",
+  warning: "warn",
+  "acceptor-closed": "warn",
+  "catch-up-failed": "warn",
+  elected: "info",
+  campaign: "info",
+  "bridge-state": "info",
+  "catch-up-finished": "info",
+  ended: "info",
+  "acceptor-connecting": "debug",
+  "acceptor-open": "debug",
+  "acceptor-state": "debug",
+};
 
 function showFact(name: string, value: unknown): unknown {
   if (value instanceof Error) return describeError(value);
@@ -61,7 +59,7 @@ function logNotices(logger: Logger): void {
     const shown = Object.fromEntries(
       Object.entries(facts).map(([key, value]) => [key, showFact(key, value)]),
     );
-    logger[levelOf(notice)](shown, type);
+    logger[LEVELS[type]](shown, type);
   });
 }
 
@@ -215,11 +213,7 @@ export async function runBridge(configuration: BridgeConfiguration): Promise<num
     await bridge.close({ immediate: reason === "parent is gone" });
   });
   const end = await bridge.closed;
-  if (end.reason === "closed") logger.info("bridge closed");
-  else
-    logger[end.reason === "pg_lost" ? "warn" : "error"](
-      { reason: end.reason },
-      `bridge ended: ${end.detail}`,
-    );
+  const isExpected = end.reason === "closed" || (lifetime.endExpected && end.reason === "pg_lost");
+  logger[isExpected ? "info" : "error"]({ reason: end.reason }, `bridge ended: ${end.detail}`);
   return exitCode(end);
 }

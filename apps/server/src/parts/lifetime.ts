@@ -6,7 +6,7 @@
  * signals every process, but PostgreSQL, bridge and acceptors must end in this order, and the parent knows it.
  */
 import { EXIT } from "../errors.js";
-import { isStopMessage } from "./messages.js";
+import { isExpectEndMessage, isStopMessage } from "./messages.js";
 import type { ChildMessage } from "./messages.js";
 
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
@@ -21,6 +21,8 @@ export interface Lifetime {
   /** The same as a promise. */
   readonly stopped: Promise<StopReason>;
   readonly supervised: boolean;
+  /** The parent has said that what this process lives on is about to end. */
+  readonly endExpected: boolean;
   /** Tells the parent; nothing without one. */
   tell(message: ChildMessage): void;
   /** Replaces what a second signal does; the default ends the process at once. */
@@ -43,6 +45,7 @@ export function installLifetime(): Lifetime {
     abort.abort(reason);
     resolveStopped(reason);
   };
+  let endExpected = false;
   const supervised = process.send !== undefined && process.env[SUPERVISED_VARIABLE] !== undefined;
   for (const signal of SIGNALS) {
     process.on(signal, () => {
@@ -54,6 +57,7 @@ export function installLifetime(): Lifetime {
   if (supervised) {
     process.on("message", (message: unknown) => {
       if (isStopMessage(message)) request("parent asked");
+      else if (isExpectEndMessage(message)) endExpected = true;
     });
     process.once("disconnect", () => {
       request("parent is gone");
@@ -65,6 +69,9 @@ export function installLifetime(): Lifetime {
     signal: abort.signal,
     stopped,
     supervised,
+    get endExpected() {
+      return endExpected;
+    },
     tell(message) {
       // The callback takes the error of a channel that closes at this moment.
       if (process.connected) process.send?.(message, undefined, undefined, () => undefined);

@@ -36,6 +36,11 @@ export interface StopMessage {
   readonly type: "stop";
 }
 
+/** From the parent to the bridge: PostgreSQL is about to end, so your own end is no failure. */
+export interface ExpectEndMessage {
+  readonly type: "expect-end";
+}
+
 /** True when `value` has the outer shape of a message from a child. */
 export function isChildMessage(value: unknown): value is ChildMessage {
   const type = (value as { type?: unknown } | null | undefined)?.type;
@@ -45,4 +50,9 @@ export function isChildMessage(value: unknown): value is ChildMessage {
 /** True when `value` asks this process to end. */
 export function isStopMessage(value: unknown): value is StopMessage {
   return (value as { type?: unknown } | null | undefined)?.type === "stop";
+}
+
+/** True when `value` says that the end of this process is expected. */
+export function isExpectEndMessage(value: unknown): value is ExpectEndMessage {
+  return (value as { type?: unknown } | null | undefined)?.type === "expect-end";
 }

@@ -14,7 +14,7 @@ import { relayLine } from "../logging.js";
 import type { Logger } from "../logging.js";
 import { SUPERVISED_VARIABLE } from "./lifetime.js";
 import { isChildMessage } from "./messages.js";
-import type { ChildMessage, StopMessage } from "./messages.js";
+import type { ChildMessage, ExpectEndMessage, StopMessage } from "./messages.js";
 import type { ChildEvents, RunningChild } from "./supervisor.js";
 
 /**
@@ -77,12 +77,17 @@ export function spawnPart(options: PartOptions, events: ChildEvents): RunningChi
   child.once("exit", (code, signal) => {
     events.ended(signal === null ? `exit code ${code}` : `signal ${signal}`, code ?? undefined);
   });
+  const send = (message: StopMessage | ExpectEndMessage): void => {
+    // A child that is just ending has no channel any more; its exit is on the way.
+    if (child.connected) child.send(message, () => undefined);
+  };
   return {
     pid: child.pid,
     requestStop() {
-      const message: StopMessage = { type: "stop" };
-      // A child that is just ending has no channel any more; its exit is on the way.
-      if (child.connected) child.send(message, () => undefined);
+      send({ type: "stop" });
+    },
+    expectEnd() {
+      send({ type: "expect-end" });
     },
     kill() {
       child.kill("SIGKILL");

@@ -20,6 +20,8 @@ export interface RunningChild {
   readonly pid: number | undefined;
   /** Asks it to end the orderly way. */
   requestStop(): void;
+  /** Tells it that its end is expected from now on. */
+  expectEnd?(): void;
   kill(): void;
 }
 
@@ -63,6 +65,8 @@ export interface SupervisorOptions {
   readonly timers?: Timers;
   /** Called after each change of state. */
   readonly onChange?: () => void;
+  /** Asked before a restart; while it says no, the restart waits for `retry`. Default: always yes. */
+  readonly mayRestart?: () => boolean;
 }
 
 /** One child process and its restarts. Invariant: at most one child runs at a time. */
@@ -112,6 +116,13 @@ export class SupervisedProcess {
     if (this.#state === "stopped") this.#launch();
   }
 
+  /** Starts a child that waits for its restart at once; nothing otherwise. For when what it failed for is there again. */
+  retry(): void {
+    if (this.#state !== "waiting") return;
+    this.#cancelTimer?.();
+    this.#restart();
+  }
+
   /** Resolves when the child is ready, at once if it is; never rejects, so race it with a deadline. */
   ready(): Promise<void> {
     if (this.#state === "ready") return Promise.resolve();
@@ -152,6 +163,7 @@ export class SupervisedProcess {
   /** From now on an end of the child is expected: it is not started again. `stop` is still to be called. */
   expectEnd(): void {
     this.#endExpected = true;
+    this.#child?.expectEnd?.();
   }
 
   /** Ends the child at once with SIGKILL and resolves when it has ended. */
@@ -203,6 +215,11 @@ export class SupervisedProcess {
     });
   }
 
+  #restart(): void {
+    this.#restarts += 1;
+    this.#launch();
+  }
+
   #ended(how: string, exitCode: number | undefined): void {
     this.#child = undefined;
     this.#lastEnd = how;
@@ -223,8 +240,7 @@ export class SupervisedProcess {
     );
     this.#move("waiting");
     this.#cancelTimer = this.#timers.after(delayMs, () => {
-      this.#restarts += 1;
-      this.#launch();
+      if (this.#options.mayRestart?.() !== false) this.#restart();
     });
   }
 }

@@ -48,6 +48,8 @@ export interface PostgresPartOptions {
   readonly port: number;
   readonly settings: Readonly<Record<string, string>>;
   readonly logger: Logger;
+  /** Called whenever a PostgreSQL of ours accepts connections (again). */
+  readonly onReady: () => void;
 }
 
 /**
@@ -113,16 +115,20 @@ async function openOwn(
       directory,
     });
   const url = cluster.url();
+  const process: SupervisedProcess = new SupervisedProcess({
+    name: "PostgreSQL",
+    logger,
+    start: (events) => runCluster(cluster, events),
+    onChange: () => {
+      if (process.state === "ready") options.onReady();
+    },
+  });
   return {
     kind: describeInstallation(installation),
     url,
     urlFile: keepPostgresUrl(dataDirectory, url),
     instance,
     cluster,
-    process: new SupervisedProcess({
-      name: "PostgreSQL",
-      logger,
-      start: (events) => runCluster(cluster, events),
-    }),
+    process,
   };
 }

@@ -126,8 +126,9 @@ const RATE_WINDOW_MS = 5000;
 export class CommitRate {
   #samples: { readonly atMs: number; readonly lsn: bigint }[] = [];
 
-  /** Notes that the commit LSN was `lsn` at `nowMs`; times never decrease. */
+  /** Notes that the commit LSN was `lsn` at `nowMs`; times never decrease. 0 is no position and says nothing. */
   note(nowMs: number, lsn: bigint): void {
+    if (lsn === 0n) return;
     this.#samples.push({ atMs: nowMs, lsn });
     while (this.#samples.length > 2 && (this.#samples[1]?.atMs ?? nowMs) < nowMs - RATE_WINDOW_MS) {
       this.#samples.shift();

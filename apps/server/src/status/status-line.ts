@@ -15,6 +15,8 @@ export const REWRITE_MS = 1000;
 /** How often it is logged without one. */
 export const LOG_LINE_MS = 10_000;
 
+const DEFAULT_COLUMNS = 80;
+
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"] as const;
 
 /** A number of bytes for people: three digits and a unit. */
@@ -63,7 +65,9 @@ export class LiveLine {
 
   /** Rewrites the line; it is cut at the terminal's width, because a wrapped line cannot be taken back. */
   show(text: string): void {
-    this.#line = text.slice(0, Math.max((this.#output.columns ?? 80) - 1, 0));
+    // A terminal that does not know its width says 0 or nothing.
+    const columns = this.#output.columns;
+    this.#line = text.slice(0, (columns === undefined || columns === 0 ? DEFAULT_COLUMNS : columns) - 1);
     this.#output.write(`${CLEAR_LINE}${this.#line}`);
   }
 
