@@ -166,6 +166,23 @@ test("a failed sync is reported once and the timeline refuses everything afterwa
   expect(harness.log.of("timeline-broken")).toHaveLength(1);
 });
 
+// Aim: after a bug nobody trusts what is in memory. Method: the task meets a TypeError; a second stream is refused.
+test("a task that crashed leaves a broken timeline behind", async () => {
+  await using harness = await Harness.open();
+  const { proposer, wal } = await streaming(harness);
+  vi.spyOn(onlyTimeline(harness), "appendBatch").mockRejectedValueOnce(new TypeError("oops"));
+  proposer.append(wal, wal.endLsn, wal.endLsn);
+  await proposer.served;
+  expect(onlyTimeline(harness).status().brokenReason).toBe("timeline is broken: oops");
+  const again = await harness.push();
+  again.sendGreeting();
+  expect(await again.end()).toEqual({
+    sqlstate: "XX000",
+    message: "WAL acceptor: timeline is broken: oops",
+  });
+  expect(harness.fatal).toEqual([]);
+});
+
 // Aim: a stream must begin with a greeting. Method: a vote first; no timeline may come of it.
 test("a first message that is no greeting is refused and creates nothing", async () => {
   await using harness = await Harness.open();

@@ -296,6 +296,34 @@ test("closing waits for a creation under way and refuses the next", async () => 
   expect(harness.disk.openFiles).toBe(0);
 });
 
+// Aim: what was appended without a sync is synced by an orderly close. Method: an append outside any stream, then syncs.
+test("closing a timeline syncs what was written", async () => {
+  await using harness = await Harness.open();
+  const proposer = await harness.elected();
+  await proposer.vote(1n); // refused, and thereby behind the election
+  await proposer.client.close();
+  await proposer.served;
+  const timeline = harness.node.timelines.get(TENANT, TIMELINE);
+  const wal = walOf(1);
+  await timeline.appendBatch([
+    {
+      type: "append-request",
+      generation: 0,
+      term: 1n,
+      beginLsn: START,
+      endLsn: wal.endLsn,
+      commitLsn: 0n as Lsn,
+      truncateLsn: START,
+      walData: wal.slice(START, wal.endLsn),
+    },
+  ]);
+  expect(timeline.flushLsn).toBe(START);
+  const syncs = harness.disk.walSyncs;
+  await harness.node.close();
+  expect(harness.disk.walSyncs).toBeGreaterThan(syncs);
+  expect(timeline.flushLsn).toBe(wal.endLsn);
+});
+
 // Aim: a timeline's watches tell readers what they may read. Method: WAL is appended and committed; watches follow.
 test("watches follow the log's end and the commit position and end with the timeline", async () => {
   await using harness = await Harness.open();
