@@ -203,6 +203,34 @@ describe.skipIf(skipAny !== "")(`any PostgreSQL ${skipAny}`, () => {
     expectSameWal(primary);
   });
 
+  // Aim: what an absent acceptor needs stays in PostgreSQL, also when bridges change. Method: megabytes and checkpoints
+  // while one is away; the first bridge's last report on the slot; the next bridge feeds the acceptor.
+  test("the slot keeps what an absent acceptor needs, across bridges", TIMEOUT, async () => {
+    await using primary = await start();
+    const first = await primary.bridge();
+    await first.streaming;
+    const sql = await primary.sql();
+    await sql.query(CREATE);
+    const third = primary.acceptors[2];
+    await third?.stop();
+    const missedFrom = third?.writeLsn ?? INVALID_LSN;
+    for (let i = 0; i < 100; i += 1) await sql.query(INSERT);
+    await first.close();
+    const local = await primary.sql(true);
+    await local.query("SELECT pg_switch_wal(); CHECKPOINT");
+    const slot = "SELECT restart_lsn FROM pg_replication_slots WHERE slot_name = 'walbridge_retain'";
+    const restartLsn = await lsnOf(local, slot);
+    expect(restartLsn <= missedFrom).toBe(true);
+    expect(restartLsn >= (third?.startLsn ?? INVALID_LSN)).toBe(true);
+    await third?.restart();
+    const second = await primary.bridge({ ringBytes: 262_144 });
+    await second.streaming;
+    await sql.query(INSERT);
+    const { commitLsn } = second.status();
+    await third?.until(() => third.flushLsn >= commitLsn);
+    expectSameWal(primary);
+  });
+
   // Aim: one bridge per primary. Method: open a second one, then see that the first still commits.
   test("a second bridge is refused while the first holds the slot", TIMEOUT, async () => {
     await using primary = await start();
