@@ -72,7 +72,10 @@ async function call(
   const response = await app.request(path, {
     method,
     ...(body === undefined ? {} : { body: typeof body === "string" ? body : stringifyJson(body) }),
-    ...(token === undefined ? {} : { headers: { authorization: `Bearer ${token}` } }),
+    headers: {
+      "content-type": "application/json",
+      ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+    },
   });
   return { status: response.status, body: parseJson(await response.text()) as Record<string, unknown> };
 }
@@ -151,6 +154,9 @@ test("large bodies, bad ids and unknown paths are refused", async () => {
   expect((await call(app, "GET", `/v1/tenant/${TENANT}/timeline/..`)).status).toBe(404);
   expect((await call(app, "GET", `/v1/tenant/${TENANT}/timeline/zz`)).status).toBe(400);
   expect((await call(app, "PUT", PATH)).status).toBe(404);
+  const asForm = { method: "POST", body: stringifyJson(CREATION), headers: { "content-type": "text/plain" } };
+  expect((await app.request("/v1/tenant/timeline", asForm)).status).toBe(415);
+  expect(node.timelines.size).toBe(0);
 });
 
 function token(key: KeyObject, claims: object): string {

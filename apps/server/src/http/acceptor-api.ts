@@ -125,6 +125,10 @@ export function createAcceptorApi(options: AcceptorApiOptions): Hono {
     async (context) => {
       const refused = refusal(context, mayOperate);
       if (refused !== undefined) return refused;
+      // A web page in somebody's browser can post text to any address, but JSON only with our consent, which it lacks.
+      if (!/^application\/json\b/.test(context.req.header("content-type") ?? "")) {
+        return errorResponse(415, "the content type must be application/json");
+      }
       const wanted = parseTimelineRequest(await context.req.text());
       let timeline: Timeline;
       try {
