@@ -262,8 +262,9 @@ export class SafekeeperCore {
       case "no-flush-append-request":
         return this.#append([message], false);
       case "flush-wal":
-        return this.#flush();
+        break;
     }
+    return this.#flush();
   }
 
   async #elected(message: Extract<ProposerMessage, { type: "elected" }>): Promise<undefined> {

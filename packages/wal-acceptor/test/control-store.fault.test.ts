@@ -103,6 +103,18 @@ test("the new file is synced before it is renamed, and the directory after", asy
   ]);
 });
 
+// Aim: what is read is not trusted before it is durable. Method: the syncs of an opening after a process kill.
+test("opening syncs the file and its directory", async () => {
+  const fileSystem = await created();
+  fileSystem.restart();
+  const calls = await traced(fileSystem, () => open(fileSystem));
+  const syncs = calls.filter(({ name }) => name === "fsync" || name === "fsyncDirectory");
+  expect(syncs.map(({ name, path }) => [name, path])).toEqual([
+    ["fsync", FILE],
+    ["fsyncDirectory", DIRECTORY],
+  ]);
+});
+
 // Aim: a full disk costs nothing but the attempt. Method: ENOSPC at each call that may give it; then space returns.
 test.each(["open", "pwritev", "rename"] as const)(
   "a full disk at %s keeps the old state usable",

@@ -269,6 +269,17 @@ test("a segment switch counts wherever its record lies", async () => {
   }
 });
 
+// Aim: a process that dies while it removes segments leaves no hole. Method: the order of removals in a truncation.
+test("a truncation removes segments from the end", async () => {
+  const { fileSystem, wal, stream } = await filled();
+  const removed: string[] = [];
+  fileSystem.onCall = (call) => {
+    if (call.name === "unlink") removed.push(call.path);
+  };
+  await wal.truncate(stream.boundaryBefore(BASE + 500_000n));
+  expect(removed).toEqual([path(0x32, ".partial"), path(0x31)]);
+});
+
 // Aim: lost WAL is noticed instead of being voted away. Method: the commit segment's file is gone, or too short.
 test("opening fails when committed WAL is not there", async () => {
   const stream = new WalStream({ startLsn: START }).record(100).record(300);
@@ -344,6 +355,20 @@ test("a start that never reached the control file leaves no trace in a second on
   await second.initFirstSegment(later);
   await second.truncate(later);
   expect(fileSystem.names(DIRECTORY)).toEqual([name(0x32, ".partial")]);
+});
+
+// Aim: page headers that came with real WAL are not replaced by made-up ones. Method: a file with WAL from before the
+// timeline's start, as an operator may put it in place; then the first election.
+test("a segment that was put in place before the first election keeps its bytes", async () => {
+  const before = new WalStream({ startLsn: at(BASE) }).record(9000).record(50);
+  const fileSystem = new MemoryFileSystem(DIRECTORY);
+  const bytes = new Uint8Array(MIB);
+  bytes.set(before.slice(BASE, before.endLsn));
+  fileSystem.setBytes(path(0x30, ".partial"), bytes);
+  const wal = await open(fileSystem, createMemoryControlStore(freshState({ startLsn: before.endLsn })));
+  await wal.initFirstSegment(before.endLsn);
+  await wal.truncate(before.endLsn);
+  expectSameBytes(fileSystem.bytes(path(0x30, ".partial")), bytes);
 });
 
 // Aim: descriptors are not leaked. Method: count open files over a life with readers and a failed write.

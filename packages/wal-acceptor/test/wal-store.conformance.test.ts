@@ -231,6 +231,18 @@ for (const [name, make] of implementations) {
     expectSameBytes(await readAll(node.wal, START, other.endLsn), other.slice(START, other.endLsn));
   });
 
+  // Aim: a truncation needs no later sync to be durable. Method: cut, then a power cut that loses all that is unsynced.
+  suite("a truncation is durable when it resolves", async () => {
+    const stream = new WalStream({ startLsn: START }).record(100).record(100).record(100);
+    const node = await ready(make, stream);
+    const [, first] = stream.boundaries as [Lsn, Lsn];
+    await append(node.wal, stream, stream.endLsn);
+    await node.wal.flush();
+    await node.wal.truncate(first);
+    await node.restart(() => 0);
+    expect(formatLsn(node.wal.flushLsn)).toBe(formatLsn(first));
+  });
+
   // Aim: nothing to do costs nothing and clears nothing. Method: truncate at a clean end; beyond the end.
   suite("truncation at the clean end does nothing, beyond the end it is refused", async () => {
     const stream = new WalStream({ startLsn: START }).record().record();

@@ -136,7 +136,7 @@ export class WalStream {
       this.#put(record.subarray(at, at + count));
       at += count;
     }
-    this.#put(new Uint8Array(Number(-this.endLsn & 7n)));
+    this.#put(new Uint8Array(-this.#length & 7));
   }
 
   #pageHeader(lsn: bigint, remaining: number): Uint8Array {
