@@ -231,6 +231,51 @@ describe.skipIf(skipAny !== "")(`any PostgreSQL ${skipAny}`, () => {
     expectSameWal(primary);
   });
 
+  // Aim: what a client was told is committed, a quorum has, whatever is killed. Method: a client commits without a
+  // pause; five bridges in a row are dropped in the middle of it, each time one acceptor goes and comes back. When a
+  // commit returns, two acceptors must have more than its message's position: its commit record lies behind that.
+  test(
+    "no acknowledged commit is missing from the quorum when bridges and acceptors are killed",
+    TIMEOUT,
+    async () => {
+      await using primary = await start();
+      let bridge = await primary.bridge();
+      await bridge.streaming;
+      const sql = await primary.sql();
+      let stop = false;
+      let commits = 0;
+      const missing: string[] = [];
+      const writer = (async () => {
+        while (!stop) {
+          const lsn = await lsnOf(sql, "SELECT pg_logical_emit_message(true, 'test', repeat('x', 300))");
+          commits += 1;
+          const holders = primary.acceptors.filter(({ flushLsn }) => flushLsn > lsn);
+          if (holders.length < 2) missing.push(formatLsn(lsn));
+        }
+      })();
+      for (let round = 0; round < 5; round += 1) {
+        const [away, watched] = [primary.acceptors[round % 3], primary.acceptors[(round + 1) % 3]];
+        const seen = commits;
+        await watched?.until(() => commits > seen + 10);
+        await away?.stop();
+        await watched?.until(() => commits > seen + 20);
+        await bridge.close({ immediate: true });
+        await away?.restart();
+        bridge = await primary.bridge();
+        await bridge.streaming;
+      }
+      const seen = commits;
+      await primary.acceptors[0]?.until(() => commits > seen + 10);
+      stop = true;
+      await writer;
+      expect(missing).toEqual([]);
+      const { commitLsn } = bridge.status();
+      for (const acceptor of primary.acceptors) await acceptor.until(() => acceptor.flushLsn >= commitLsn);
+      expectSameWal(primary);
+      expect(bridge.status().term).toBe(6n);
+    },
+  );
+
   // Aim: one bridge per primary. Method: open a second one, then see that the first still commits.
   test("a second bridge is refused while the first holds the slot", TIMEOUT, async () => {
     await using primary = await start();
