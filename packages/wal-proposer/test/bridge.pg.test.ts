@@ -77,7 +77,7 @@ for (const flavour of ["system", "embedded"] as const) {
       const waiting = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
       expect(await value(other, waiting)).toBe("1");
       const reported = "SELECT flush_lsn FROM pg_stat_replication WHERE application_name = 'walbridge'";
-      expect(await lsnOf(other, reported)).toBe(before);
+      expect((await lsnOf(other, reported)) < (first?.flushLsn ?? INVALID_LSN)).toBe(true);
       expect(returned).toBe(false);
       third?.releaseAcks();
       await committed;
@@ -234,6 +234,7 @@ describe.skipIf(skipAny !== "")(`any PostgreSQL ${skipAny}`, () => {
   // Aim: what a client was told is committed, a quorum has, whatever is killed. Method: a client commits without a
   // pause; five bridges in a row are dropped in the middle of it, each time one acceptor goes and comes back. When a
   // commit returns, two acceptors must have more than its message's position: its commit record lies behind that.
+  // Acceptors take their time, so that a report that does not wait for them comes first.
   test(
     "no acknowledged commit is missing from the quorum when bridges and acceptors are killed",
     TIMEOUT,
@@ -242,11 +243,12 @@ describe.skipIf(skipAny !== "")(`any PostgreSQL ${skipAny}`, () => {
       let bridge = await primary.bridge();
       await bridge.streaming;
       const sql = await primary.sql();
-      let stop = false;
+      for (const acceptor of primary.acceptors) acceptor.delayTurns = 50;
+      const writing = new AbortController();
       let commits = 0;
       const missing: string[] = [];
       const writer = (async () => {
-        while (!stop) {
+        while (!writing.signal.aborted) {
           const lsn = await lsnOf(sql, "SELECT pg_logical_emit_message(true, 'test', repeat('x', 300))");
           commits += 1;
           const holders = primary.acceptors.filter(({ flushLsn }) => flushLsn > lsn);
@@ -266,7 +268,7 @@ describe.skipIf(skipAny !== "")(`any PostgreSQL ${skipAny}`, () => {
       }
       const seen = commits;
       await primary.acceptors[0]?.until(() => commits > seen + 10);
-      stop = true;
+      writing.abort();
       await writer;
       expect(missing).toEqual([]);
       const { commitLsn } = bridge.status();

@@ -3,6 +3,7 @@
 import { createServer } from "node:net";
 import type { AddressInfo, Server } from "node:net";
 import type { Duplex } from "node:stream";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { addBytes, formatLsn, INVALID_LSN } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
 import { acceptConnection } from "@millrace/pg-wire";
@@ -51,7 +52,8 @@ export class TestAcceptor implements AsyncDisposable {
   /** What the next replies carry. */
   hotStandby: HotStandbyFeedback = NO_HOT_STANDBY_FEEDBACK;
   connections = 0;
-  /** Password that the last client had to send; undefined means trust. */
+  /** Turns of the event loop between a request's arrival and its effect, as a disk would take time. */
+  delayTurns = 0;
   #state: State | undefined;
   #holdAcks = false;
   #refuse = false;
@@ -246,6 +248,7 @@ export class TestAcceptor implements AsyncDisposable {
         const event = reader.tryNext() ?? (await reader.next());
         if (event.type !== "data") return;
         if (this.#stalled !== undefined) await this.#stalled;
+        for (let turn = 0; turn < this.delayTurns; turn += 1) await nextTurn();
         this.#handle(parseProposerMessage(event.payload, 3), writer);
         this.#changed();
       }
