@@ -313,11 +313,10 @@ class DiskWalStore implements WalStore {
     this.#truncateFirst = `truncation at ${formatLsn(endLsn)} was not finished`;
     const segmentSwitch = this.#tracker.pendingSwitch ?? this.#switch;
     this.#switch = segmentSwitch?.boundaryLsn === endLsn ? segmentSwitch : undefined;
-    const unsynced = endLsn > flushLsn ? this.#current : undefined;
     this.#positions.reset(endLsn);
     this.#tracker.reset(endLsn);
     this.#layoutVersion += 1;
-    if (unsynced !== undefined) await this.#files.sync("WAL to be cut", () => unsynced.file.fdatasync());
+    // Bytes below endLsn that were not synced yet are in the file that is cut and synced now.
     await this.#closeCurrent();
 
     const offset = segmentOffset(endLsn, this.#segmentBytes);

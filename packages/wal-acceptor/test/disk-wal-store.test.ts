@@ -226,26 +226,38 @@ test("a full segment under its partial name is complete, and gets its name at th
 });
 
 // Aim: a switched-off segment is completed with zeros although its rest never came. Method: junk behind the switch
-// record, then reconnect: restart or not, position at the next segment.
-test.each([false, true])("a segment switch completes its segment (restart: %s)", async (restart) => {
-  const stream = new WalStream({ startLsn: START }).record(100);
-  const dataEnd = stream.switchSegment();
-  const disk = await elected(stream);
-  await append(disk.wal, stream, dataEnd);
-  await disk.wal.write(dataEnd, [new Uint8Array(3000).fill(7)]);
-  await disk.wal.flush();
-  expect(disk.wal.flushLsn).toBe(BASE + BigInt(MIB));
-  const wal = restart ? await reopened(disk) : disk.wal;
-  expect(wal.flushLsn).toBe(BASE + BigInt(MIB));
-  await wal.truncate(wal.flushLsn);
-  expect(disk.fileSystem.names(DIRECTORY)).toEqual([name(0x30)]);
-  const bytes = disk.fileSystem.bytes(path(0x30));
-  expect(bytes.byteLength).toBe(MIB);
-  expectSameBytes(bytes.subarray(0x88), stream.slice(START, stream.endLsn));
-  await append(wal, stream, stream.record(100).endLsn);
-  await wal.flush();
-  expect(disk.fileSystem.names(DIRECTORY)).toEqual([name(0x30), name(0x31, ".partial")]);
-});
+// record, then reconnect: at once, after a restart, after a write that failed.
+test.each(["reconnect", "restart", "failed write"])(
+  "a segment switch completes its segment (%s)",
+  async (how) => {
+    const stream = new WalStream({ startLsn: START }).record(100);
+    const dataEnd = stream.switchSegment();
+    const disk = await elected(stream);
+    await append(disk.wal, stream, dataEnd);
+    await disk.wal.write(dataEnd, [new Uint8Array(3000).fill(7)]);
+    await disk.wal.flush();
+    expect(disk.wal.flushLsn).toBe(BASE + BigInt(MIB));
+    if (how === "failed write") {
+      disk.fileSystem.onCall = (call) => {
+        if (call.name === "pwritev") throw systemError("ENOSPC");
+      };
+      expect(await codeOf(disk.wal.write(disk.wal.writeLsn, [new Uint8Array(8)]))).toBe(
+        "ERR_ACCEPTOR_NO_SPACE",
+      );
+      disk.fileSystem.onCall = undefined;
+    }
+    const wal = how === "restart" ? await reopened(disk) : disk.wal;
+    expect(wal.flushLsn).toBe(BASE + BigInt(MIB));
+    await wal.truncate(wal.flushLsn);
+    expect(disk.fileSystem.names(DIRECTORY)).toEqual([name(0x30)]);
+    const bytes = disk.fileSystem.bytes(path(0x30));
+    expect(bytes.byteLength).toBe(MIB);
+    expectSameBytes(bytes.subarray(0x88), stream.slice(START, stream.endLsn));
+    await append(wal, stream, stream.record(100).endLsn);
+    await wal.flush();
+    expect(disk.fileSystem.names(DIRECTORY)).toEqual([name(0x30), name(0x31, ".partial")]);
+  },
+);
 
 // Aim: the switch at every place where its record can end, page ends included. Method: records of growing size before
 // it, the last ones ending with the segment.
@@ -341,9 +353,9 @@ test("a left-over temporary segment is removed, files of others stay", async () 
   ]);
 });
 
-// Aim: an election that got as far as the first segment and no further. Method: begin at one place, then, without WAL,
-// at another segment.
-test("a start that never reached the control file leaves no trace in a second one", async () => {
+// Aim: an election that got as far as the first segment and no further. Method: begin at one place, then, without
+// WAL, at another page, then in another segment.
+test("a start that never reached the control file leaves no trace in a later one", async () => {
   const fileSystem = new MemoryFileSystem(DIRECTORY);
   const control = createMemoryControlStore(freshState());
   const first = await open(fileSystem, control);
@@ -351,9 +363,19 @@ test("a start that never reached the control file leaves no trace in a second on
   await first.truncate(START);
   const second = await open(fileSystem, control);
   expect(second.flushLsn).toBe(0n);
+  const other = at(BASE + 0x4100n);
+  await second.initFirstSegment(other);
+  await second.truncate(other);
+  const clean = new MemoryFileSystem(DIRECTORY);
+  const untouched = await open(clean, createMemoryControlStore(freshState()));
+  await untouched.initFirstSegment(other);
+  await untouched.truncate(other);
+  expectSameBytes(fileSystem.bytes(path(0x30, ".partial")), clean.bytes(path(0x30, ".partial")));
+
+  const third = await open(fileSystem, control);
   const later = at(BASE + BigInt(2 * MIB) + 0x2100n);
-  await second.initFirstSegment(later);
-  await second.truncate(later);
+  await third.initFirstSegment(later);
+  await third.truncate(later);
   expect(fileSystem.names(DIRECTORY)).toEqual([name(0x32, ".partial")]);
 });
 

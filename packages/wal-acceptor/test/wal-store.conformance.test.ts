@@ -243,6 +243,18 @@ for (const [name, make] of implementations) {
     expect(formatLsn(node.wal.flushLsn)).toBe(formatLsn(first));
   });
 
+  // Aim: what a truncation keeps is durable, flushed before or not. Method: cut between unflushed records, power cut.
+  suite("a truncation keeps unflushed records below its end durably", async () => {
+    const stream = new WalStream({ startLsn: START }).record(100).record(9000).record(100);
+    const node = await ready(make, stream);
+    const [, , second] = stream.boundaries as [Lsn, Lsn, Lsn];
+    await append(node.wal, stream, stream.endLsn);
+    await node.wal.truncate(second);
+    expect(node.wal.flushLsn).toBe(second);
+    await node.restart(() => 0);
+    expect(formatLsn(node.wal.flushLsn)).toBe(formatLsn(second));
+  });
+
   // Aim: nothing to do costs nothing and clears nothing. Method: truncate at a clean end; beyond the end.
   suite("truncation at the clean end does nothing, beyond the end it is refused", async () => {
     const stream = new WalStream({ startLsn: START }).record().record();
