@@ -18,7 +18,8 @@ export type { MemoryControlStore, MemoryControlStoreOptions } from "./memory-con
 export type { WalReader, WalStore } from "./wal-store.js";
 export { openDiskWalStore } from "./disk-wal-store.js";
 export type { DiskWalStoreOptions } from "./disk-wal-store.js";
-export { createMemoryWalStore, MemoryWalDisk } from "./memory-wal-store.js";
+export { MemoryWalDisk } from "./memory-wal-disk.js";
+export { createMemoryWalStore } from "./memory-wal-store.js";
 export type { MemoryWalStep, MemoryWalStoreOptions } from "./memory-wal-store.js";
 export { removableSegment } from "./wal-removal.js";
 export type { RemovalPositions } from "./wal-removal.js";

@@ -1,11 +1,8 @@
 /**
  * A WAL store in memory that forgets like a disk, for tests and the simulator.
  *
- * `MemoryWalDisk` outlives the store as a disk outlives a process. It holds pages that are durable and, above them,
- * pages that were written since the last sync. `crash` keeps any subset of the latter, some of them torn at a sector,
- * which is what a power cut does to a page cache. A store opened on the disk afterwards finds its end by decoding,
- * by the same rules as the one on files. Segment completion syncs, as there.
- *
+ * Bytes live on a `MemoryWalDisk`, which outlives the store and decides what a crash leaves. A store opened on the disk
+ * afterwards finds its end by decoding, by the same rules as the one on files; segment completion syncs, as there.
  * Faults and delays come from the `beforeStep` hook, which runs where the disk store makes system calls.
  */
 import * as assert from "node:assert";
@@ -25,6 +22,7 @@ import { WalDecodeError, WalDecoder } from "@millrace/wal-decoder";
 import type { ControlStore } from "./control-store.js";
 import { AcceptorError, storageError } from "./errors.js";
 import { copySyntheticBytes, firstSegmentHeaders } from "./first-segment.js";
+import { MemoryWalDisk } from "./memory-wal-disk.js";
 import { decoderSettings, RecordTracker, segmentEnd, walError } from "./record-tracker.js";
 import { WalPositions } from "./wal-positions.js";
 import type { WalReader, WalStore } from "./wal-store.js";
@@ -32,105 +30,6 @@ import { dropBytes, takeBytes, totalBytes } from "./write-fully.js";
 
 /** What the store is about to do to its disk. */
 export type MemoryWalStep = "write" | "sync" | "create-segment" | "remove-segment" | "cut";
-
-/** Bytes that a disk writes in one piece. */
-const SECTOR_BYTES = 512;
-/** One page in so many that survive a crash at all does so only up to a sector. */
-const TORN_ONE_IN = 4;
-
-/** The disk under one timeline's WAL. Pages are numbered by LSN / 8192. */
-export class MemoryWalDisk {
-  readonly #durable = new Map<number, Uint8Array>();
-  readonly #cached = new Map<number, Uint8Array>();
-  #life = 0;
-
-  /** Grows with every crash: a store of an earlier life must not touch the disk any more. */
-  get life(): number {
-    return this.#life;
-  }
-
-  /** Copies `bytes` to `lsn`, into the page cache. */
-  write(lsn: Lsn, bytes: Uint8Array): void {
-    for (let at = 0; at < bytes.byteLength;) {
-      const position = (lsn + BigInt(at)) as Lsn;
-      const inPage = blockOffset(position);
-      const count = Math.min(bytes.byteLength - at, BLOCK_BYTES - inPage);
-      this.#writable(pageNumber(position)).set(bytes.subarray(at, at + count), inPage);
-      at += count;
-    }
-  }
-
-  /** The page as a running process sees it, borrowed; undefined where nothing was ever written. */
-  page(lsn: Lsn): Uint8Array | undefined {
-    const number = pageNumber(lsn);
-    return this.#cached.get(number) ?? this.#durable.get(number);
-  }
-
-  /** Everything written is durable. */
-  sync(): void {
-    for (const [number, page] of this.#cached) this.#durable.set(number, page);
-    this.#cached.clear();
-  }
-
-  /** Everything from `lsn` on is gone, durably. */
-  cut(lsn: Lsn): void {
-    const first = pageNumber(lsn);
-    for (const pages of [this.#cached, this.#durable]) {
-      for (const [number, page] of pages) {
-        if (number > first || (number === first && blockOffset(lsn) === 0)) pages.delete(number);
-        else if (number === first) page.fill(0, blockOffset(lsn));
-      }
-    }
-  }
-
-  /** Everything below `lsn`, a segment's start, is gone, durably. */
-  removeBelow(lsn: Lsn): void {
-    const first = pageNumber(lsn);
-    for (const pages of [this.#cached, this.#durable]) {
-      for (const number of pages.keys()) if (number < first) pages.delete(number);
-    }
-  }
-
-  /** Position of the first page there is, or undefined. */
-  get firstPageLsn(): Lsn | undefined {
-    let first = Infinity;
-    for (const pages of [this.#cached, this.#durable]) {
-      for (const number of pages.keys()) first = Math.min(first, number);
-    }
-    return first === Infinity ? undefined : ((BigInt(first) * BigInt(BLOCK_BYTES)) as Lsn);
-  }
-
-  /**
-   * A power cut: every page that was not synced is kept, lost, or torn.
-   *
-   * @param random gives numbers in [0, 1)
-   */
-  crash(random: () => number): void {
-    this.#life += 1;
-    for (const [number, page] of this.#cached) {
-      if (random() < 0.5) continue;
-      const sectors = BLOCK_BYTES / SECTOR_BYTES;
-      const torn = random() < 1 / TORN_ONE_IN;
-      const keep = torn ? Math.floor(random() * sectors) * SECTOR_BYTES : BLOCK_BYTES;
-      const survivor = this.#durable.get(number)?.slice() ?? new Uint8Array(BLOCK_BYTES);
-      survivor.set(page.subarray(0, keep));
-      this.#durable.set(number, survivor);
-    }
-    this.#cached.clear();
-  }
-
-  #writable(number: number): Uint8Array {
-    const cached = this.#cached.get(number);
-    if (cached !== undefined) return cached;
-    const page = this.#durable.get(number)?.slice() ?? new Uint8Array(BLOCK_BYTES);
-    this.#cached.set(number, page);
-    return page;
-  }
-}
-
-function pageNumber(lsn: Lsn): number {
-  return Number(lsn / BigInt(BLOCK_BYTES));
-}
 
 /** What a memory store is made of. */
 export interface MemoryWalStoreOptions {

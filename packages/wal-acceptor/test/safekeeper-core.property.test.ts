@@ -4,7 +4,8 @@ import type { AcceptorMessage, AppendRequest, TermHistory } from "@millrace/wal-
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { createMemoryControlStore } from "../src/memory-control-store.js";
-import { createMemoryWalStore, MemoryWalDisk } from "../src/memory-wal-store.js";
+import { MemoryWalDisk } from "../src/memory-wal-disk.js";
+import { createMemoryWalStore } from "../src/memory-wal-store.js";
 import type { MemoryWalStep } from "../src/memory-wal-store.js";
 import { SafekeeperCore } from "../src/safekeeper-core.js";
 import type { WalStore } from "../src/wal-store.js";

@@ -13,7 +13,8 @@ import type {
 import { expect, test } from "vitest";
 import { createMemoryControlStore } from "../src/memory-control-store.js";
 import type { MemoryControlStore } from "../src/memory-control-store.js";
-import { createMemoryWalStore, MemoryWalDisk } from "../src/memory-wal-store.js";
+import { MemoryWalDisk } from "../src/memory-wal-disk.js";
+import { createMemoryWalStore } from "../src/memory-wal-store.js";
 import type { MemoryWalStep } from "../src/memory-wal-store.js";
 import type { PersistentState } from "../src/persistent-state.js";
 import { SAFETY_VIOLATION_CHANNEL, SafekeeperCore } from "../src/safekeeper-core.js";
