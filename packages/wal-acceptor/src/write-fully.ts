@@ -22,7 +22,8 @@ export async function writeFully(
   buffers: readonly Uint8Array[],
   offsetBytes: number,
 ): Promise<void> {
-  let rest = buffers;
+  // Never an empty buffer in front: a call then always has bytes to take.
+  let rest = buffers[0]?.byteLength === 0 ? dropBytes(buffers, 0) : buffers;
   let offset = offsetBytes;
   while (rest.length > 0) {
     const batch = firstBatch(rest);

@@ -75,9 +75,11 @@ test("a write that makes no progress is an error", async () => {
   expect(await codeOf(writeFully(target.file, [new Uint8Array(5)], 0))).toBe("ERR_ACCEPTOR_IO");
 });
 
-// Aim: nothing to write is no call. Method: empty buffers are given along, an empty list makes none.
-test("an empty list makes no call", async () => {
+// Aim: nothing to write is no call, and no error either. Method: an empty list, a list of empty buffers; the latter once
+// looked like a kernel that takes nothing.
+test("an empty list and empty buffers make no call", async () => {
   const target = sink((bytes) => bytes);
   await writeFully(target.file, [], 0);
+  await writeFully(target.file, [new Uint8Array(0), new Uint8Array(0)], 0);
   expect(target.calls).toEqual([]);
 });
