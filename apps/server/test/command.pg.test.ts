@@ -209,7 +209,7 @@ test.skipIf(system.skip !== "")(
     mkdirSync(dataDir);
     await using run = new MillraceProcess(["--data-dir", dataDir, "--pg", theirs.url()]);
     await run.up();
-    expect(run.output).toContain("Commits do NOT wait for the quorum");
+    expect(run.output).toContain("The guarantee does not hold yet: synchronous_standby_names");
     await withSql(theirs.url(), async (client) => {
       await client.query("alter system set synchronous_standby_names = 'FIRST 1 (walbridge)'");
       await client.query("select pg_reload_conf()");

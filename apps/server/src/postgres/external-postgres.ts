@@ -5,10 +5,10 @@
  * a warning, because the bridge has to be up before the setting that makes commits wait for it is made: the other way
  * round every commit would hang.
  */
+import { durabilityWarnings } from "@millrace/wal-proposer";
 import pg from "pg";
 
 import { describeError, ServerError } from "../errors.js";
-import { dependenceOn } from "./standby-names.js";
 
 const CONNECT_TIMEOUT_MS = 10_000;
 /** One walsender streams, one holds the retention slot, one serves catch-up, and pg_basebackup wants one. */
@@ -53,7 +53,6 @@ export function settingLines(applicationName: string): string {
 /** Judges the facts; pure, so that every sentence has a test. */
 export function checkFacts(facts: ServerFacts, applicationName: string): ExternalCheck {
   const problems: string[] = [];
-  const warnings: string[] = [];
   const major = Math.floor(Number(facts.server_version_num) / 10_000);
   if (!(major >= 15 && major <= 18)) {
     problems.push(`PostgreSQL ${facts.server_version} is not supported; 15, 16, 17 and 18 are.`);
@@ -68,25 +67,20 @@ export function checkFacts(facts: ServerFacts, applicationName: string): Externa
   }
   if (Number(facts.max_replication_slots) < 1)
     problems.push("max_replication_slots is 0; the bridge needs 1.");
-  if (facts.fsync !== "on")
-    warnings.push("fsync is off: a crash of the server can lose or damage its own data.");
-  if (facts.full_page_writes !== "on") {
-    warnings.push("full_page_writes is off: a crash of the server can leave torn pages.");
-  }
-  const dependence = dependenceOn(applicationName, facts.synchronous_standby_names);
-  if (dependence === "absent") {
-    warnings.push(
-      `Commits do NOT wait for the quorum: synchronous_standby_names does not name ${applicationName}.`,
-    );
-  } else if (dependence === "replaceable") {
-    warnings.push(
-      `Commits can return WITHOUT the quorum: synchronous_standby_names = '${facts.synchronous_standby_names}' ` +
-        `can be satisfied by other standbys while ${applicationName} is away.`,
-    );
-  }
-  if (facts.synchronous_commit === "off" || facts.synchronous_commit === "local") {
-    warnings.push(`Commits do NOT wait for the quorum: synchronous_commit is ${facts.synchronous_commit}.`);
-  }
+  const weak = durabilityWarnings(
+    {
+      synchronousStandbyNames: facts.synchronous_standby_names,
+      synchronousCommit: facts.synchronous_commit,
+      fsync: facts.fsync,
+      fullPageWrites: facts.full_page_writes,
+      walLevel: facts.wal_level,
+    },
+    applicationName,
+  );
+  // wal_level is among the problems already.
+  const warnings = weak
+    .filter(({ warning }) => warning !== "wal_level")
+    .map(({ warning, detail }) => `The guarantee does not hold yet: ${warning}: ${detail}.`);
   return { version: facts.server_version, problems, warnings };
 }
 
