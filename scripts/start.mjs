@@ -1,7 +1,8 @@
 // `npm start -- <arguments>`: installs what is missing, builds what has changed, then becomes the server.
 //
-// One process from npm's point of view: the program is loaded into this one instead of being its child, so that
-// a signal sent to `npm start` reaches the server and not a shell that would die and leave the server behind.
+// One process from npm's point of view: the manifest says `exec`, so that no shell stays between npm and this, and
+// the program is loaded into this process instead of being its child. A signal sent to `npm start` then reaches the
+// server, and not a shell that would die and leave the server behind.
 
 import { spawnSync } from "node:child_process";
 import { dirname, join } from "node:path";
@@ -20,7 +21,13 @@ function run(command, args) {
 }
 
 run(process.execPath, [join(root, "scripts", "setup.mjs")]);
-run(join(root, "node_modules", ".bin", "turbo"), ["run", "build", "--output-logs=errors-only"]);
+// Only the server and what it is built of: another application that does not build must not stop it.
+run(join(root, "node_modules", ".bin", "turbo"), [
+  "run",
+  "build",
+  "--filter=@millrace/server...",
+  "--output-logs=errors-only",
+]);
 
 process.argv[1] = program;
 await import(pathToFileURL(program).href);

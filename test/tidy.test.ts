@@ -20,6 +20,7 @@ const FLOORS: Readonly<Record<string, number>> = {
   "wal-acceptor": 6,
   "wal-proposer": 6,
   server: 7,
+  simulator: 7,
 };
 const INDEX_LINES_MAX = 160;
 const README_LINES_MAX = 200;
@@ -82,7 +83,7 @@ test("sources import only what their manifest declares as a dependency", () => {
   for (const { directory, manifest } of workspaces) {
     const isBundled = manifest["bin"] !== undefined; // an application's bundle holds its private devDependencies
     for (const path of sources.filter((source) => source.startsWith(`${directory}/`))) {
-      for (const [, specifier] of read(path).matchAll(/\bfrom "([^"]+)"/g)) {
+      for (const [, specifier] of read(path).matchAll(/^(?:import|export)\b[^;]*? from "([^"]+)";/gm)) {
         if (specifier === undefined || /^(\.|node:)/.test(specifier)) continue;
         const dependency = specifier
           .split("/")
@@ -168,7 +169,7 @@ test("libraries do not print, and nothing unfinished or private to a machine is 
 test("the root manifest's scripts are the ones the README promises", () => {
   const { scripts } = JSON.parse(read("package.json")) as { scripts: Record<string, string> };
   for (const name of ["start", "test", "check"]) {
-    expect(scripts[name]).toMatch(/^node scripts\/(setup\.mjs && |start\.mjs$)/);
+    expect(scripts[name]).toMatch(/^(exec node scripts\/start\.mjs$|node scripts\/setup\.mjs && )/);
     expect(read("README.md")).toContain(name === "check" ? "npm run check" : `npm ${name}`);
   }
 });
