@@ -63,6 +63,10 @@ export interface AcceptorNodeOptions {
   readonly idleTimeoutMs?: number;
   /** Default 300 s. */
   readonly controlSaveIntervalMs?: number;
+  /** WAL below the commit position that is kept whether or not anybody needs it, bytes. Default 64 MiB. */
+  readonly walKeepBytes?: number;
+  /** Time after which a slot that nobody uses is dropped, milliseconds. Default seven days. */
+  readonly slotTtlMs?: number;
   /**
    * Called once when a sync has failed: what is durable is unknown. The process must exit without delay and start
    * again (by convention with code 70); until then every timeline concerned refuses everything. Must not throw.
@@ -139,6 +143,7 @@ export class AcceptorNode implements AsyncDisposable {
         clock,
         onSystemIdMismatch: options.onSystemIdMismatch,
         controlSaveIntervalMs: options.controlSaveIntervalMs,
+        readers: { walKeepBytes: options.walKeepBytes, slotTtlMs: options.slotTtlMs },
       });
       return new AcceptorNode(nodeId, timelines, lock, options);
     } catch (error) {

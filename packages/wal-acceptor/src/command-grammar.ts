@@ -7,16 +7,21 @@
  * START_WAL_PUSH is an exact upper-case prefix and whatever follows it is ignored unless it is a parenthesised
  * list: proposers of 2022 appended a connection URL.
  *
- * A command that is recognised but not served (BASE_BACKUP, START_REPLICATION and the slot and history commands of a
- * walsender) parses to `unsupported`, so that the answer is "not supported" and not "syntax error".
+ * A command that is recognised but not served (BASE_BACKUP, anything logical) parses to `unsupported`, so that the
+ * answer is "not supported" and not "syntax error".
  */
+import type { Lsn } from "@millrace/lsn";
 import type { ProtocolVersion } from "@millrace/wal-protocol";
 
+import { clip, syntaxError, tokenize, TokenReader, valueError } from "./command-tokens.js";
 import { AcceptorError } from "./errors.js";
 
 /** One query of the WAL port. */
 export type WalPortCommand =
   | StartWalPush
+  | StartReplication
+  | CreateReplicationSlot
+  | { readonly type: "drop-replication-slot"; readonly slot: string }
   | { readonly type: "identify-system" }
   | { readonly type: "timeline-status" }
   | { readonly type: "show"; readonly name: string }
@@ -34,6 +39,27 @@ export interface StartWalPush {
   readonly protocolVersion: ProtocolVersion;
   /** Whether the greeting may create a timeline that is absent. */
   readonly allowTimelineCreation: boolean;
+}
+
+/** START_REPLICATION of physical WAL. */
+export interface StartReplication {
+  readonly type: "start-replication";
+  readonly slot: string | undefined;
+  readonly startLsn: Lsn;
+  /** PostgreSQL's timeline; `undefined` for Neon's readers, which know one only. */
+  readonly timelineId: number | undefined;
+  /** With a term the stream reaches the flush position, as long as the acceptor stays in that term. */
+  readonly term: bigint | undefined;
+}
+
+/** CREATE_REPLICATION_SLOT of a physical slot. */
+export interface CreateReplicationSlot {
+  readonly type: "create-replication-slot";
+  readonly slot: string;
+  /** Gone with the connection that made it. */
+  readonly temporary: boolean;
+  /** Whether WAL is held back from now on, and not only from the first stream on. */
+  readonly reserveWal: boolean;
 }
 
 const START_WAL_PUSH = "START_WAL_PUSH";
@@ -106,18 +132,12 @@ function parseBoolean(key: string, value: string): boolean {
   throw valueError(key, value);
 }
 
-const LATER = "a later version of this server adds it";
-
-// What PostgreSQL's replication grammar or Neon's knows and this server does not serve. The walsender commands are
-// listed so that a standby pointed here learns why it cannot stream.
+// What PostgreSQL's replication grammar or Neon's knows and this server does not serve.
 const UNSUPPORTED: ReadonlyMap<string, string | undefined> = new Map([
   [
     "BASE_BACKUP",
     "Take the base backup from the primary (-X none or -X stream there) and stream from the acceptor.",
   ],
-  ["START_REPLICATION", LATER],
-  ["CREATE_REPLICATION_SLOT", LATER],
-  ["DROP_REPLICATION_SLOT", LATER],
   ["ALTER_REPLICATION_SLOT", undefined],
   ["UPLOAD_MANIFEST", undefined],
   ["JSON_CTRL", undefined],
@@ -143,9 +163,19 @@ function parseTokens(tokens: TokenReader): WalPortCommand {
       return { type: "timeline-history", timelineId };
     }
     case "READ_REPLICATION_SLOT": {
-      const slot = tokens.name("a slot name");
+      const slot = tokens.identifier("a slot name");
       tokens.end();
       return { type: "read-replication-slot", slot };
+    }
+    case "START_REPLICATION":
+      return parseStartReplication(tokens);
+    case "CREATE_REPLICATION_SLOT":
+      return parseCreateSlot(tokens);
+    case "DROP_REPLICATION_SLOT": {
+      const slot = tokens.identifier("a slot name");
+      tokens.take("WAIT"); // waiting for the slot's reader to leave is not done: a slot in use is an error
+      tokens.end();
+      return { type: "drop-replication-slot", slot };
     }
     case "SET":
       // Drivers set datestyle after connecting; the value cannot matter to a server that prints no dates.
@@ -162,6 +192,46 @@ function parseTokens(tokens: TokenReader): WalPortCommand {
   }
 }
 
+const LOGICAL: WalPortCommand = {
+  type: "unsupported",
+  command: "LOGICAL",
+  hint: "An acceptor keeps WAL and no catalogs; decode on the primary or on a standby.",
+};
+
+function parseStartReplication(tokens: TokenReader): WalPortCommand {
+  const slot = tokens.take("SLOT") ? tokens.identifier("a slot name") : undefined;
+  if (tokens.take("LOGICAL")) return LOGICAL;
+  tokens.take("PHYSICAL");
+  const startLsn = tokens.lsn();
+  const timelineId = tokens.take("TIMELINE") ? tokens.number("a timeline number") : undefined;
+  let term: bigint | undefined;
+  if (tokens.take("(")) {
+    tokens.expect("TERM");
+    tokens.expect("=");
+    term = tokens.quotedU64("a term in quotes");
+    tokens.expect(")");
+  }
+  tokens.end();
+  return { type: "start-replication", slot, startLsn, timelineId, term };
+}
+
+// `PHYSICAL [RESERVE_WAL]` before PostgreSQL 15, `PHYSICAL [(RESERVE_WAL [on|off])]` since.
+function parseCreateSlot(tokens: TokenReader): WalPortCommand {
+  const slot = tokens.identifier("a slot name");
+  const temporary = tokens.take("TEMPORARY");
+  if (tokens.take("LOGICAL")) return LOGICAL;
+  tokens.expect("PHYSICAL");
+  let reserveWal = tokens.take("RESERVE_WAL");
+  if (!reserveWal && tokens.take("(")) {
+    tokens.expect("RESERVE_WAL");
+    reserveWal = !tokens.take("OFF") && !tokens.take("FALSE");
+    if (reserveWal && !tokens.take("ON")) tokens.take("TRUE");
+    tokens.expect(")");
+  }
+  tokens.end();
+  return { type: "create-replication-slot", slot, temporary, reserveWal };
+}
+
 // Every libpq tool built since the 2018 search_path fix sends exactly this after connecting to a database.
 const SET_SEARCH_PATH = ["pg_catalog", ".", "set_config", "(", "search_path", ",", "", ",", "false", ")"];
 
@@ -171,96 +241,4 @@ function parseSetSearchPath(tokens: TokenReader): WalPortCommand {
   }
   tokens.end();
   return { type: "set-search-path" };
-}
-
-interface Token {
-  readonly kind: "word" | "quoted-name" | "string" | "number" | "punctuation" | "semicolon";
-  /** Content: quotes removed and doubled quotes undone. */
-  readonly text: string;
-}
-
-const TOKEN =
-  /\s*(?:([A-Za-z_][A-Za-z0-9_$]*)|"((?:[^"]|"")*)"|'((?:[^']|'')*)'|([0-9]+(?:\/[0-9A-Fa-f]+)?)|(;)|([^\s\w"';]))/y;
-/** A query of the grammar has below twenty tokens; `SET datestyle` and option lists a few more. */
-const TOKENS_MAX = 256;
-
-function tokenize(text: string): Token[] {
-  const tokens: Token[] = [];
-  TOKEN.lastIndex = 0;
-  while (TOKEN.lastIndex < text.length) {
-    const found = TOKEN.exec(text);
-    if (found === null || tokens.length === TOKENS_MAX)
-      throw syntaxError(`unsupported command "${clip(text)}"`);
-    const [, word, name, string, number, semicolon, punctuation] = found;
-    if (word !== undefined) tokens.push({ kind: "word", text: word });
-    else if (name !== undefined) tokens.push({ kind: "quoted-name", text: name.replaceAll('""', '"') });
-    else if (string !== undefined) tokens.push({ kind: "string", text: string.replaceAll("''", "'") });
-    else if (number !== undefined) tokens.push({ kind: "number", text: number });
-    else if (semicolon !== undefined) tokens.push({ kind: "semicolon", text: semicolon });
-    else tokens.push({ kind: "punctuation", text: punctuation ?? "" });
-  }
-  return tokens;
-}
-
-/** Reads the tokens of one command from left to right. */
-class TokenReader {
-  readonly #tokens: readonly Token[];
-  readonly #text: string;
-  #at = 0;
-
-  constructor(tokens: readonly Token[], text: string) {
-    this.#tokens = tokens;
-    this.#text = text;
-  }
-
-  next(): Token | undefined {
-    const token = this.#tokens[this.#at];
-    this.#at += 1;
-    return token;
-  }
-
-  word(): string | undefined {
-    const token = this.next();
-    return token?.kind === "word" ? token.text : undefined;
-  }
-
-  name(what: string): string {
-    const token = this.next();
-    if (token?.kind !== "word" && token?.kind !== "quoted-name") throw this.#expected(what);
-    return token.text;
-  }
-
-  number(what: string): number {
-    const token = this.next();
-    const value = token?.kind === "number" && /^[0-9]+$/.test(token.text) ? Number(token.text) : 0;
-    if (value < 1 || value > U32_MAX) throw this.#expected(what);
-    return value;
-  }
-
-  end(): void {
-    if (this.#at < this.#tokens.length) throw this.#expected("the end of the command");
-  }
-
-  unsupported(): AcceptorError {
-    return syntaxError(`unsupported command "${clip(this.#text)}"`);
-  }
-
-  #expected(what: string): AcceptorError {
-    return syntaxError(`expected ${what} in command "${clip(this.#text)}"`);
-  }
-}
-
-/** Characters of a peer's text repeated in an error message; enough to recognise it, too few to flood a log. */
-const QUOTED_TEXT_MAX = 200;
-
-function clip(text: string): string {
-  return text.length <= QUOTED_TEXT_MAX ? text : `${text.slice(0, QUOTED_TEXT_MAX)}…`;
-}
-
-function syntaxError(message: string): AcceptorError {
-  return new AcceptorError("ERR_ACCEPTOR_COMMAND_SYNTAX", message);
-}
-
-function valueError(key: string, value: string): AcceptorError {
-  return new AcceptorError("ERR_ACCEPTOR_COMMAND_VALUE", `invalid value "${clip(value)}" of option "${key}"`);
 }

@@ -30,6 +30,7 @@ export type AcceptorEvent = EventPlace &
         readonly error: unknown;
       }
     | { readonly type: "stream-started"; readonly level: "info"; readonly protocolVersion: number }
+    | { readonly type: "reader-started"; readonly level: "info"; readonly startLsn: string }
     | {
         readonly type: "stream-ended";
         readonly level: "info" | "error";
@@ -42,6 +43,11 @@ export type AcceptorEvent = EventPlace &
     | { readonly type: "timeline-deleted"; readonly level: "info" }
     | { readonly type: "timeline-unloadable"; readonly level: "error"; readonly error: unknown }
     | { readonly type: "timeline-broken"; readonly level: "error"; readonly error: unknown }
+    /** Segments that nobody needs any more were removed. */
+    | { readonly type: "wal-removed"; readonly level: "info"; readonly segments: number }
+    | { readonly type: "wal-removal-failed"; readonly level: "error"; readonly error: unknown }
+    /** A slot that nobody used for the configured time was dropped. */
+    | { readonly type: "slot-expired"; readonly level: "warn"; readonly slot: string }
     | { readonly type: "background-save-failed"; readonly level: "error"; readonly error: unknown }
   );
 

@@ -36,6 +36,18 @@ export type AcceptorErrorCode =
   | "ERR_ACCEPTOR_CONTROL_VERSION" // the control file was written by a newer version
   | "ERR_ACCEPTOR_WAL_MISSING" // WAL that the control file proves to have existed is not on disk
   | "ERR_ACCEPTOR_SEGMENT_REMOVED" // a reader asks for WAL that was removed or never was here
+  | "ERR_ACCEPTOR_RECORDS_CORRUPT" // the file of slots or of PostgreSQL's timelines does not parse
+  // Readers.
+  | "ERR_ACCEPTOR_TERM_CHANGED" // the log is not, or no longer, that of the term a reader asked for
+  | "ERR_ACCEPTOR_NOT_IN_HISTORY" // a reader asks for a timeline, or a place on it, that is not in this log
+  | "ERR_ACCEPTOR_PG_TIMELINE_REFUSED" // a registration that no PostgreSQL timeline can have
+  | "ERR_ACCEPTOR_PG_TIMELINE_CONFLICT" // a registration that contradicts an earlier one
+  | "ERR_ACCEPTOR_RANGE" // a digest was asked for of WAL that is not here
+  | "ERR_ACCEPTOR_SLOT_NAME" // a slot name that PostgreSQL would not take either
+  | "ERR_ACCEPTOR_SLOT_EXISTS"
+  | "ERR_ACCEPTOR_SLOT_NOT_FOUND"
+  | "ERR_ACCEPTOR_SLOT_IN_USE" // another connection streams with the slot, or owns it
+  | "ERR_ACCEPTOR_SLOT_LIMIT" // the timeline has as many slots as it may
   // Timelines and connections.
   | "ERR_ACCEPTOR_TIMELINE_NOT_FOUND"
   | "ERR_ACCEPTOR_TIMELINE_EXISTS" // a directory with this name exists and is not a loaded timeline
@@ -83,6 +95,17 @@ const SQL_STATES: Readonly<Record<AcceptorErrorCode, string>> = {
   ERR_ACCEPTOR_CONTROL_VERSION: "XX000",
   ERR_ACCEPTOR_WAL_MISSING: "XX000",
   ERR_ACCEPTOR_SEGMENT_REMOVED: "58P01",
+  ERR_ACCEPTOR_RECORDS_CORRUPT: "XX000",
+  ERR_ACCEPTOR_TERM_CHANGED: "XX000",
+  ERR_ACCEPTOR_NOT_IN_HISTORY: "XX000",
+  ERR_ACCEPTOR_PG_TIMELINE_REFUSED: "22023",
+  ERR_ACCEPTOR_PG_TIMELINE_CONFLICT: "42710",
+  ERR_ACCEPTOR_RANGE: "22023",
+  ERR_ACCEPTOR_SLOT_NAME: "42602",
+  ERR_ACCEPTOR_SLOT_EXISTS: "42710",
+  ERR_ACCEPTOR_SLOT_NOT_FOUND: "42704",
+  ERR_ACCEPTOR_SLOT_IN_USE: "55006",
+  ERR_ACCEPTOR_SLOT_LIMIT: "53400",
   ERR_ACCEPTOR_TIMELINE_NOT_FOUND: "42704",
   ERR_ACCEPTOR_TIMELINE_EXISTS: "42710",
   ERR_ACCEPTOR_TIMELINE_CREATING: "55006",

@@ -19,6 +19,11 @@ export class FirstSignal<T> implements Disposable {
     });
   }
 
+  /** Resolves with `value` now. */
+  resolve(value: T): void {
+    this.#resolve(value);
+  }
+
   /** Resolves with `value` when `signal` aborts, at once if it has. */
   onAbort(signal: AbortSignal, value: T): void {
     if (signal.aborted) {

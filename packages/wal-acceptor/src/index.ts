@@ -38,8 +38,19 @@ export type { SystemIdMismatchPolicy } from "./core-greeting.js";
 export type { AcceptorStateView } from "./core-state.js";
 export { Timeline } from "./timeline.js";
 export type { LogEnd, TimelineOptions } from "./timeline.js";
-export { timelineStatusJson, configurationJson } from "./timeline-status.js";
+export { configurationJson, pgTimelineJson, slotJson, timelineStatusJson } from "./timeline-status.js";
 export type { TimelineStatus } from "./timeline-status.js";
+export { TimelineReaders, WAL_KEEP_BYTES_DEFAULT } from "./timeline-readers.js";
+export type { ReaderSettings, TimelineReadersOptions } from "./timeline-readers.js";
+export { ConsumerSlots, SLOT_TTL_MS_DEFAULT, SlotLease, SLOTS_PER_TIMELINE_MAX } from "./consumer-slots.js";
+export type { ConsumerSlotsOptions, SlotState } from "./consumer-slots.js";
+export { PgTimelines, PG_TIMELINES_MAX } from "./pg-timelines.js";
+export type { PgTimeline } from "./pg-timelines.js";
+export { SENDERS_PER_TIMELINE_MAX, WalSenderGuard, WalSenderRegistry } from "./walsender-registry.js";
+export type { SenderPeer, SenderPhase, SenderState } from "./walsender-registry.js";
+export { createMemoryRecords } from "./timeline-records.js";
+export type { TimelineRecords } from "./timeline-records.js";
+export { WalHolds } from "./wal-holds.js";
 export { TimelineRegistry } from "./timeline-registry.js";
 export type {
   CreateTimelineRequest,

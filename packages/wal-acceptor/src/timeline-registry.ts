@@ -26,6 +26,9 @@ import { AcceptorError } from "./errors.js";
 import { initialState } from "./persistent-state.js";
 import type { PersistentState } from "./persistent-state.js";
 import { Timeline } from "./timeline.js";
+import { TimelineReaders } from "./timeline-readers.js";
+import type { ReaderSettings } from "./timeline-readers.js";
+import { createMemoryRecords } from "./timeline-records.js";
 import type { TimelineKey, TimelineStorage } from "./timeline-storage.js";
 import { Tombstones } from "./tombstones.js";
 
@@ -68,6 +71,7 @@ export interface TimelineRegistryOptions {
   readonly clock: Clock;
   readonly onSystemIdMismatch?: SystemIdMismatchPolicy | undefined;
   readonly controlSaveIntervalMs?: number | undefined;
+  readonly readers?: ReaderSettings | undefined;
 }
 
 type Entry =
@@ -228,8 +232,15 @@ export class TimelineRegistry {
 
   async #open(key: TimelineKey): Promise<Timeline> {
     const { nodeId, clock, onSystemIdMismatch, controlSaveIntervalMs } = this.#options;
-    const stores = await this.#storage.open(key);
-    return new Timeline({ ...stores, nodeId, clock, onSystemIdMismatch, controlSaveIntervalMs });
+    const { control, wal, records = createMemoryRecords() } = await this.#storage.open(key);
+    let readers: TimelineReaders;
+    try {
+      readers = await TimelineReaders.open({ records, clock, settings: this.#options.readers });
+    } catch (error) {
+      await wal.close();
+      throw error;
+    }
+    return new Timeline({ control, wal, readers, nodeId, clock, onSystemIdMismatch, controlSaveIntervalMs });
   }
 
   // The loaded timeline, undefined if the name is free, or why neither.

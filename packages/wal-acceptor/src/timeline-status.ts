@@ -11,7 +11,10 @@ import type { Lsn } from "@millrace/lsn";
 import type { Configuration, Member, TermHistory } from "@millrace/wal-protocol";
 
 import type { ReceiverState } from "./compute-registry.js";
+import type { SlotState } from "./consumer-slots.js";
 import type { ServerInfo } from "./persistent-state.js";
+import type { PgTimeline } from "./pg-timelines.js";
+import type { SenderState } from "./walsender-registry.js";
 
 /** One timeline at one moment. */
 export interface TimelineStatus {
@@ -37,6 +40,10 @@ export interface TimelineStatus {
   readonly peerHorizonLsn: Lsn;
   readonly remoteConsistentLsn: Lsn;
   readonly walReceivers: readonly ReceiverState[];
+  readonly walSenders: readonly SenderState[];
+  readonly slots: readonly SlotState[];
+  /** PostgreSQL's timelines, oldest first. */
+  readonly pgTimelines: readonly PgTimeline[];
   /** Whether a proposer is connected or committed WAL is still to be taken away from here. */
   readonly active: boolean;
   /** Why the timeline refuses every message; `undefined` while it does not. */
@@ -67,9 +74,9 @@ export function timelineStatusJson(status: TimelineStatus): Record<string, unkno
     backup_lsn: formatLsn(status.backupLsn),
     peer_horizon_lsn: formatLsn(status.peerHorizonLsn),
     remote_consistent_lsn: formatLsn(status.remoteConsistentLsn),
-    // Nobody gossips with this node and nobody reads WAL from it over this package yet: the lists are truly empty.
+    // Nobody gossips with this node: the list is truly empty.
     peers: [],
-    walsenders: [],
+    walsenders: status.walSenders.map(senderJson),
     walreceivers: status.walReceivers.map(({ connectionId, phase }) => ({
       conn_id: connectionId ?? null,
       status: phase === "voting" ? "Voting" : "Streaming",
@@ -78,6 +85,45 @@ export function timelineStatusJson(status: TimelineStatus): Record<string, unkno
     persisted_commit_lsn: formatLsn(status.persistedCommitLsn),
     active: status.active,
     broken_reason: status.brokenReason ?? null,
+    consumer_slots: status.slots.map(slotJson),
+    pg_timelines: status.pgTimelines.map(pgTimelineJson),
+  };
+}
+
+function senderJson(sender: SenderState): Record<string, unknown> {
+  return {
+    conn_id: sender.connectionId,
+    appname: sender.applicationName,
+    kind: sender.peer,
+    status: sender.phase,
+    term: sender.term ?? null,
+    slot: sender.slot ?? null,
+    sent_lsn: formatLsn(sender.sentLsn),
+    write_lsn: formatLsn(sender.writeLsn),
+    flush_lsn: formatLsn(sender.flushLsn),
+    apply_lsn: formatLsn(sender.applyLsn),
+    remote_consistent_lsn: formatLsn(sender.remoteConsistentLsn),
+  };
+}
+
+/** A consumer slot as the management API writes it. */
+export function slotJson(slot: SlotState): Record<string, unknown> {
+  return {
+    name: slot.name,
+    temporary: slot.temporary,
+    restart_lsn: formatLsn(slot.restartLsn),
+    active_conn_id: slot.activeConnectionId ?? null,
+    last_active: new Date(slot.lastActiveMs).toISOString(),
+  };
+}
+
+/** One of PostgreSQL's timelines as the management API writes it. */
+export function pgTimelineJson(timeline: PgTimeline): Record<string, unknown> {
+  return {
+    timeline_id: timeline.timelineId,
+    begin_lsn: formatLsn(timeline.beginLsn),
+    parent_tli: timeline.parentId ?? null,
+    history: timeline.history,
   };
 }
 

@@ -18,6 +18,8 @@ import { withoutSync } from "./file-system.js";
 import type { FileSystem } from "./file-system.js";
 import type { PersistentState } from "./persistent-state.js";
 import { ensureDirectory, readSmallFile, removeTree, writeFileDurably } from "./small-files.js";
+import { RECORD_BYTES_MAX } from "./timeline-records.js";
+import type { TimelineRecords } from "./timeline-records.js";
 import type { WalStore } from "./wal-store.js";
 
 /** Names of a timeline, 32 lower-case hex digits each. */
@@ -30,6 +32,8 @@ export interface TimelineKey {
 export interface TimelineStores {
   readonly control: ControlStore;
   readonly wal: WalStore;
+  /** Notes of the reading side. Absent: it starts without any, and keeps them in memory. */
+  readonly records?: TimelineRecords;
 }
 
 /** Everything the registry asks of a disk. Calls for one timeline never overlap. */
@@ -150,7 +154,8 @@ class DiskTimelineStorage implements TimelineStorage {
         `${options.directory} holds the control file of ${tenantId}/${timelineId}`,
       );
     }
-    return { control, wal: await openDiskWalStore({ ...options, control }) };
+    const wal = await openDiskWalStore({ ...options, control });
+    return { control, wal, records: this.#records(options.directory) };
   }
 
   async remove(key: TimelineKey): Promise<boolean> {
@@ -166,6 +171,13 @@ class DiskTimelineStorage implements TimelineStorage {
 
   writeTombstones(bytes: Uint8Array): Promise<void> {
     return writeFileDurably(this.#fileSystem, path.join(this.#directory, TOMBSTONES_FILE), bytes);
+  }
+
+  #records(directory: string): TimelineRecords {
+    return {
+      read: (name) => readSmallFile(this.#fileSystem, path.join(directory, name), RECORD_BYTES_MAX),
+      write: (name, bytes) => writeFileDurably(this.#fileSystem, path.join(directory, name), bytes),
+    };
   }
 
   #path(key: TimelineKey): string {

@@ -38,7 +38,9 @@ import { CONTROL_SAVE_INTERVAL_MS, SafekeeperCore } from "./safekeeper-core.js";
 import type { FlushWal, MembershipSwitchResult, PeerPositions, TermBumpResult } from "./safekeeper-core.js";
 import { causeChain } from "./stream-end.js";
 import { TimelineManager } from "./timeline-manager.js";
+import type { TimelineReaders } from "./timeline-readers.js";
 import type { TimelineStatus } from "./timeline-status.js";
+import { digestWal } from "./wal-digest.js";
 import type { WalReader, WalStore } from "./wal-store.js";
 import { Watch } from "./watch.js";
 
@@ -53,6 +55,8 @@ export interface TimelineOptions {
   readonly control: ControlStore;
   /** Given: closed with the timeline. */
   readonly wal: WalStore;
+  /** Given: closed with the timeline. */
+  readonly readers: TimelineReaders;
   readonly nodeId: bigint;
   readonly clock: Clock;
   readonly onSystemIdMismatch?: SystemIdMismatchPolicy | undefined;
@@ -68,6 +72,8 @@ export class Timeline implements PushTarget {
   readonly feedback: FeedbackHub = new FeedbackHub();
   /** Who streams WAL into this timeline. */
   readonly receivers: ComputeRegistry = new ComputeRegistry();
+  /** Who reads WAL, and what is kept for whom. */
+  readonly readers: TimelineReaders;
   /** The commit position; a reader without a term may go so far. */
   readonly commitWatch: Watch<Lsn>;
   /** The log's end; a reader with a term may go so far while the term stays. */
@@ -91,6 +97,7 @@ export class Timeline implements PushTarget {
   constructor(options: TimelineOptions) {
     const { control, wal, nodeId, clock, onSystemIdMismatch } = options;
     this.#wal = wal;
+    this.readers = options.readers;
     setMaxListeners(0, this.#cancel.signal); // one listener for each stream, and each takes its own away
     this.#clock = clock;
     this.#controlSaveIntervalMs = options.controlSaveIntervalMs ?? CONTROL_SAVE_INTERVAL_MS;
@@ -199,6 +206,22 @@ export class Timeline implements PushTarget {
     return this.#exclusive(() => this.#core.checkpoint());
   }
 
+  /** A reader has everything below `lsn` in consistent storage elsewhere; kept in memory until the next save. */
+  recordRemoteConsistentLsn(lsn: Lsn): void {
+    this.#core.recordRemoteConsistentLsn(lsn);
+    this.#manager.wake();
+  }
+
+  /** Something that decides about removal has moved. */
+  wakeManager(): void {
+    this.#manager.wake();
+  }
+
+  /** SHA-256 of the WAL in [fromLsn, untilLsn); see `digestWal`. */
+  digest(fromLsn: Lsn, untilLsn: Lsn): Promise<string> {
+    return digestWal(this, fromLsn, untilLsn);
+  }
+
   /** Reads stored WAL; the caller keeps its reads below the position it may see. */
   openReader(lsn: Lsn): WalReader {
     this.#checkCancelled();
@@ -224,6 +247,9 @@ export class Timeline implements PushTarget {
       peerHorizonLsn: state.peerHorizonLsn,
       remoteConsistentLsn: state.remoteConsistentLsn,
       walReceivers: this.receivers.list(),
+      walSenders: this.readers.senders.list(),
+      slots: this.readers.slots.list(),
+      pgTimelines: this.readers.pgTimelines.value.list(),
       active: this.#active,
       brokenReason: this.brokenReason,
     };
@@ -244,6 +270,7 @@ export class Timeline implements PushTarget {
     this.commitWatch.close();
     this.logEndWatch.close();
     this.versionWatch.close();
+    this.readers.close();
   }
 
   /**
@@ -267,6 +294,7 @@ export class Timeline implements PushTarget {
         // What was written and not yet synced is synced: a clean stop should lose nothing that was received.
         await this.#core.process({ type: "flush-wal" });
         await this.#core.checkpoint();
+        await this.readers.slots.save();
       } catch (error) {
         this.#judge(error);
         throw error;
@@ -331,7 +359,39 @@ export class Timeline implements PushTarget {
       this.#judge(error);
       publish(() => ({ ...this.#place(), type: "background-save-failed", level: "error", error }));
     }
-    return this.#core.dirty ? this.#controlSaveIntervalMs : undefined;
+    await this.#removeWal();
+    const saveMs = this.#core.dirty ? this.#controlSaveIntervalMs : undefined;
+    const expiryMs = this.readers.slots.nextExpiryMs();
+    return saveMs === undefined || expiryMs === undefined ? (saveMs ?? expiryMs) : Math.min(saveMs, expiryMs);
+  }
+
+  // What nobody needs, by positions that are on disk. The lock is held only if there is something to remove.
+  async #removeWal(): Promise<void> {
+    try {
+      for (const slot of await this.readers.tidySlots(this.#core.state.server.segmentBytes)) {
+        publish(() => ({ ...this.#place(), type: "slot-expired", level: "warn", slot }));
+      }
+    } catch (error) {
+      // On a full disk slots cannot be saved; what their old positions allow is still removed, which makes room.
+      publish(() => ({ ...this.#place(), type: "background-save-failed", level: "error", error }));
+    }
+    try {
+      const oldest = this.#wal.oldestSegment;
+      const last = this.readers.removable(this.#core.state);
+      if (oldest === undefined || last === undefined || last < oldest) return;
+      await this.#mutex.run(async () => {
+        // Asked again: while the lock was waited for a slot or a hold may have come.
+        const segno = this.readers.removable(this.#core.state);
+        if (this.#cancel.signal.aborted || segno === undefined) return;
+        const count = await this.#wal.removeUpTo(segno);
+        this.readers.removedSegments += count;
+        if (count > 0)
+          publish(() => ({ ...this.#place(), type: "wal-removed", level: "info", segments: count }));
+      });
+    } catch (error) {
+      this.#judge(error);
+      publish(() => ({ ...this.#place(), type: "wal-removal-failed", level: "error", error }));
+    }
   }
 
   #checkCancelled(): void {

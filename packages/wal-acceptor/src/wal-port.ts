@@ -2,7 +2,7 @@
  * The WAL port: one client connection from its first byte to its last.
  *
  * After the login a loop reads simple queries and answers each with its result, or an ErrorResponse, and
- * ReadyForQuery; START_WAL_PUSH alone leaves the loop, and the connection ends with the stream. Names of tenant and
+ * ReadyForQuery; START_WAL_PUSH and START_REPLICATION leave the loop, the first for good. Names of tenant and
  * timeline come with the startup packet and are asked for when a command needs them; a token is checked against them
  * for every command. Details of a refused token go to the diagnostics channel, the peer learns only that it was.
  *
@@ -11,28 +11,22 @@
 import type { Duplex } from "node:stream";
 import { formatLsn } from "@millrace/lsn";
 import { acceptConnection, SQLSTATE, WireError } from "@millrace/pg-wire";
-import type {
-  AcceptOptions,
-  Authenticator,
-  Column,
-  CopyWriter,
-  ErrorFields,
-  ServerConnection,
-} from "@millrace/pg-wire";
+import type { AcceptOptions, Authenticator, Column, ErrorFields, ServerConnection } from "@millrace/pg-wire";
 
 import type { Clock } from "./clock.js";
 import { commandName, parseCommand } from "./command-grammar.js";
-import type { StartWalPush, WalPortCommand } from "./command-grammar.js";
+import type { StartReplication, StartWalPush, WalPortCommand } from "./command-grammar.js";
 import { parseConnectionTarget } from "./connection-target.js";
 import type { ConnectionTarget } from "./connection-target.js";
 import { publish } from "./diagnostics.js";
 import type { EventPlace } from "./diagnostics.js";
 import { AcceptorError, isAcceptorError, isOperatingError } from "./errors.js";
+import { finishStream } from "./finish-stream.js";
 import { FirstSignal } from "./first-signal.js";
 import { receiveWal } from "./receive-wal.js";
 import type { PushSettings } from "./receive-wal.js";
-import { errorFieldsOf, streamEndReason, streamEndReport } from "./stream-end.js";
-import type { StreamEnd } from "./stream-end.js";
+import { ReplicationPort } from "./replication-port.js";
+import { errorFieldsOf } from "./stream-end.js";
 import type { Timeline } from "./timeline.js";
 import type { TimelineKey } from "./timeline-storage.js";
 import type { TimelineRegistry } from "./timeline-registry.js";
@@ -126,22 +120,10 @@ function reportedVersion(target: ConnectionTarget, options: WalPortOptions): str
 }
 
 const TEXT = "text" as const;
-const IDENTIFY_SYSTEM_COLUMNS: readonly Column[] = [
-  { name: "systemid", type: TEXT },
-  { name: "timeline", type: "int4" },
-  { name: "xlogpos", type: TEXT },
-  { name: "dbname", type: TEXT },
-];
 const TIMELINE_STATUS_COLUMNS: readonly Column[] = [
   { name: "flush_lsn", type: TEXT },
   { name: "commit_lsn", type: TEXT },
 ];
-const READ_REPLICATION_SLOT_COLUMNS: readonly Column[] = [
-  { name: "slot_type", type: TEXT },
-  { name: "restart_lsn", type: TEXT },
-  { name: "restart_tli", type: "int8" },
-];
-
 /** Settings that stock clients ask for and that do not depend on the timeline. */
 const FIXED_SETTINGS: ReadonlyMap<string, string> = new Map([
   ["data_directory_mode", "0700"],
@@ -149,21 +131,26 @@ const FIXED_SETTINGS: ReadonlyMap<string, string> = new Map([
   ["standard_conforming_strings", "on"],
 ]);
 
-/** PostgreSQL's timeline of the WAL in every acceptor's timeline, as in Neon. */
-const PG_TIMELINE = 1;
-
 /** The command loop of one logged-in connection. */
 class WalPortSession {
   readonly #connection: ServerConnection;
   readonly #target: ConnectionTarget;
   readonly #options: WalPortOptions;
   readonly #place: EventPlace;
+  readonly #replication: ReplicationPort;
 
   constructor(connection: ServerConnection, target: ConnectionTarget, options: WalPortOptions) {
     this.#connection = connection;
     this.#target = target;
     this.#options = options;
     this.#place = { ...target, connectionId: connection.processId };
+    this.#replication = new ReplicationPort({
+      connection,
+      place: this.#place,
+      clock: options.clock,
+      idleTimeoutMs: options.settings.idleTimeoutMs,
+      stopSignal: options.stopSignal,
+    });
   }
 
   async run(): Promise<void> {
@@ -178,6 +165,7 @@ class WalPortSession {
       const level = isOperatingError(error) ? "info" : "error";
       publish(() => ({ ...this.#place, type: "connection-failed", level, error }));
     } finally {
+      this.#replication[Symbol.dispose]();
       await this.#connection.close();
       publish(() => ({ ...this.#place, type: "connection-closed", level: "debug" }));
     }
@@ -208,7 +196,10 @@ class WalPortSession {
         await this.#push(command, key);
         return false;
       }
-      await this.#execute(command);
+      if (command.type === "start-replication") {
+        const next = await this.#replication.startReplication(this.#requireTimeline(), command);
+        if (next === "closed") return false;
+      } else await this.#execute(command);
     } catch (error) {
       if (!(error instanceof AcceptorError)) throw error;
       const name = command === undefined ? "unknown" : commandName(command);
@@ -219,7 +210,7 @@ class WalPortSession {
     return true;
   }
 
-  async #execute(command: Exclude<WalPortCommand, StartWalPush>): Promise<void> {
+  async #execute(command: Exclude<WalPortCommand, StartWalPush | StartReplication>): Promise<void> {
     switch (command.type) {
       case "empty":
         return await this.#connection.sendEmptyQueryResponse();
@@ -231,19 +222,17 @@ class WalPortSession {
       case "show":
         return await this.#show(command.name);
       case "identify-system":
-        return await this.#identifySystem();
+        return await this.#replication.identifySystem(this.#requireTimeline());
       case "timeline-status":
         return await this.#timelineStatus();
       case "read-replication-slot":
-        this.#requireTarget();
-        // No slot exists in this version; a row of NULLs is how PostgreSQL says that one does not.
-        return await this.#connection.sendRows(
-          READ_REPLICATION_SLOT_COLUMNS,
-          [[null, null, null]],
-          "READ_REPLICATION_SLOT",
-        );
+        return await this.#replication.readSlot(this.#requireTimeline(), command.slot);
+      case "create-replication-slot":
+        return await this.#replication.createSlot(this.#requireTimeline(), command);
+      case "drop-replication-slot":
+        return await this.#replication.dropSlot(this.#requireTimeline(), command.slot);
       case "timeline-history":
-        return this.#timelineHistory(command.timelineId);
+        return await this.#replication.timelineHistory(this.#requireTimeline(), command.timelineId);
       case "unsupported":
         return await this.#refuseUnsupported(command.command, command.hint);
     }
@@ -264,19 +253,6 @@ class WalPortSession {
     await this.#connection.sendRows([{ name: setting, type: TEXT }], [[value]], "SHOW");
   }
 
-  async #identifySystem(): Promise<void> {
-    const { state } = this.#requireTimeline();
-    const position = this.#isRecoveryReader() ? state.flushLsn : state.commitLsn;
-    const row = [state.server.systemId.toString(), String(PG_TIMELINE), formatLsn(position), null];
-    await this.#connection.sendRows(IDENTIFY_SYSTEM_COLUMNS, [row], "IDENTIFY_SYSTEM");
-  }
-
-  // Proposers in recovery and other acceptors continue from what is durable, everybody else from what is committed.
-  #isRecoveryReader(): boolean {
-    const name = this.#connection.parameters.get("application_name") ?? "";
-    return name === "wal_proposer_recovery" || name.startsWith("safekeeper");
-  }
-
   async #timelineStatus(): Promise<void> {
     const key = this.#requireTarget();
     let rows: string[][] = [];
@@ -290,21 +266,6 @@ class WalPortSession {
       if (!absent) throw error;
     }
     await this.#connection.sendRows(TIMELINE_STATUS_COLUMNS, rows, "TIMELINE_STATUS");
-  }
-
-  #timelineHistory(timelineId: number): never {
-    this.#requireTarget();
-    if (timelineId !== PG_TIMELINE) {
-      throw new AcceptorError(
-        "ERR_ACCEPTOR_UNSUPPORTED",
-        "TIMELINE_HISTORY is not supported by this version",
-      );
-    }
-    // The words of PostgreSQL, which has no history file for the first timeline either.
-    throw new AcceptorError(
-      "ERR_ACCEPTOR_NO_HISTORY_FILE",
-      'could not open file "pg_wal/00000001.history": No such file or directory',
-    );
   }
 
   async #refuseUnsupported(command: string, hint: string | undefined): Promise<void> {
@@ -349,19 +310,8 @@ class WalPortSession {
       clock,
       stopSignal,
     });
-    this.#report(end, writer);
-    if (streamEndReport(end).close === "now") this.#connection.destroy();
-    else await this.#connection.close();
+    await finishStream(this.#connection, writer, end, this.#place);
     await idle;
-  }
-
-  #report(end: StreamEnd, writer: CopyWriter): void {
-    const { send, level } = streamEndReport(end);
-    const error = end.kind === "failed" || end.kind === "disconnected" ? end.error : undefined;
-    publish(() => ({ ...this.#place, type: "stream-ended", level, reason: streamEndReason(end), error }));
-    // Not awaited: closing sends what is queued, and bounds how long that may take.
-    if (send === "copy-done") void writer.done()?.catch(() => undefined);
-    else if (send !== "nothing") void writer.fail(send)?.catch(() => undefined);
   }
 }
 

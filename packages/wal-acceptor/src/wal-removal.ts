@@ -17,6 +17,8 @@ export interface RemovalPositions {
   readonly peerHorizonLsn: Lsn;
   /** Restart positions of consumers' slots that have not expired. */
   readonly slotLsns: readonly Lsn[];
+  /** Positions from which on somebody is reading a range as a whole. */
+  readonly heldLsns?: readonly Lsn[];
   /** Archived up to here; absent when nothing is archived. */
   readonly archivedLsn?: Lsn;
   /** Bytes below the commit position that are kept in any case. */
@@ -37,6 +39,7 @@ export function removableSegment(positions: RemovalPositions): bigint | undefine
     positions.flushLsn,
     positions.peerHorizonLsn,
     ...positions.slotLsns,
+    ...(positions.heldLsns ?? []),
     ...(positions.archivedLsn === undefined ? [] : [positions.archivedLsn]),
   );
   if (horizon === INVALID_LSN) return undefined;

@@ -17,6 +17,7 @@ export class Watch<T> {
   #closed = false;
   readonly #equal: (a: T, b: T) => boolean;
   readonly #waiters = new Set<() => void>();
+  readonly #subscribers = new Set<() => void>();
 
   constructor(initial: T, equal: (a: T, b: T) => boolean = Object.is) {
     this.#value = initial;
@@ -70,6 +71,15 @@ export class Watch<T> {
     return this.#version;
   }
 
+  /**
+   * Calls `callback`, synchronously, after every change and at the closing, until the result is disposed. For those
+   * who wait for several things at once. It must not throw.
+   */
+  subscribe(callback: () => void): Disposable {
+    this.#subscribers.add(callback);
+    return { [Symbol.dispose]: () => void this.#subscribers.delete(callback) };
+  }
+
   /** Ends every wait, now and later. A second call does nothing. */
   close(): void {
     if (this.#closed) return;
@@ -78,7 +88,7 @@ export class Watch<T> {
   }
 
   #wake(): void {
-    const waiters = [...this.#waiters];
-    for (const wake of waiters) wake();
+    for (const wake of this.#waiters) wake(); // each takes itself out, which a Set's iteration allows
+    for (const callback of this.#subscribers) callback();
   }
 }

@@ -64,20 +64,71 @@ test.each([
     "BASE_BACKUP ( LABEL 'pg_basebackup base backup', PROGRESS, CHECKPOINT 'fast' )",
     { type: "unsupported", command: "BASE_BACKUP", hint: expect.stringContaining("primary") as unknown },
   ],
-  [
-    'START_REPLICATION SLOT "s" 0/3000000 TIMELINE 1',
-    { type: "unsupported", command: "START_REPLICATION", hint: expect.any(String) as unknown },
-  ],
-  [
-    'CREATE_REPLICATION_SLOT "pg_walreceiver_7" TEMPORARY PHYSICAL (RESERVE_WAL)',
-    { type: "unsupported", command: "CREATE_REPLICATION_SLOT", hint: expect.any(String) as unknown },
-  ],
-  [
-    "DROP_REPLICATION_SLOT s WAIT",
-    { type: "unsupported", command: "DROP_REPLICATION_SLOT", hint: expect.any(String) as unknown },
-  ],
+  ["DROP_REPLICATION_SLOT s WAIT", { type: "drop-replication-slot", slot: "s" }],
+  ["drop_replication_slot S;", { type: "drop-replication-slot", slot: "s" }],
 ])("%s is understood", (text, expected) => {
   expect(parseCommand(text)).toEqual(expected);
+});
+
+const replication = (change: Readonly<Record<string, unknown>>): unknown => ({
+  type: "start-replication",
+  slot: undefined,
+  startLsn: 0x3000000n,
+  timelineId: undefined,
+  term: undefined,
+  ...change,
+});
+
+// Aim: every form of START_REPLICATION means what its sender means, above all a term behind a timeline, without which
+// a reader would be served by another rule. Method: what walreceiver, pg_receivewal, walproposer and others send.
+test.each([
+  ["START_REPLICATION 0/3000000 TIMELINE 1", replication({ timelineId: 1 })],
+  ["START_REPLICATION PHYSICAL 0/3000000", replication({})],
+  [
+    'START_REPLICATION SLOT "s" 0/3000000 TIMELINE 4294967295',
+    replication({ slot: "s", timelineId: 4294967295 }),
+  ],
+  ["START_REPLICATION SLOT Slot_1 PHYSICAL 0/3000000", replication({ slot: "slot_1" })],
+  ['START_REPLICATION SLOT "a ""b""" 0/3000000', replication({ slot: 'a "b"' })],
+  ["START_REPLICATION 0/3000000 (term='7')", replication({ term: 7n })],
+  [
+    "START_REPLICATION PHYSICAL 0/3000000 (term='18446744073709551615')",
+    replication({ term: 2n ** 64n - 1n }),
+  ],
+  ["START_REPLICATION 0/3000000 TIMELINE 2 (term='7');", replication({ timelineId: 2, term: 7n })],
+  [
+    "start_replication physical A/FFFFFFFF timeline 1",
+    replication({ startLsn: 0xaffffffffn, timelineId: 1 }),
+  ],
+  ["START_REPLICATION 1a/b", replication({ startLsn: 0x1a0000000bn })],
+])("%s is understood", (text, expected) => {
+  expect(parseCommand(text)).toEqual(expected);
+});
+
+const creation = (temporary: boolean, reserveWal: boolean): unknown => ({
+  type: "create-replication-slot",
+  slot: "s",
+  temporary,
+  reserveWal,
+});
+
+// Aim: both syntaxes of slot creation. Method: what clients of 14 and before, and of 15 and later send.
+test.each([
+  ['CREATE_REPLICATION_SLOT "s" TEMPORARY PHYSICAL (RESERVE_WAL)', creation(true, true)],
+  ['CREATE_REPLICATION_SLOT "s" TEMPORARY PHYSICAL RESERVE_WAL', creation(true, true)],
+  ["CREATE_REPLICATION_SLOT s PHYSICAL", creation(false, false)],
+  ["CREATE_REPLICATION_SLOT S PHYSICAL (RESERVE_WAL false)", creation(false, false)],
+  ["CREATE_REPLICATION_SLOT s PHYSICAL ( reserve_wal on );", creation(false, true)],
+])("%s is understood", (text, expected) => {
+  expect(parseCommand(text)).toEqual(expected);
+});
+
+// Aim: logical decoding is told apart from nonsense. Method: both commands that ask for it.
+test.each([
+  "CREATE_REPLICATION_SLOT s LOGICAL pgoutput (SNAPSHOT 'nothing')",
+  "START_REPLICATION SLOT s LOGICAL 0/0 (proto_version '1')",
+])("%s is not supported", (text) => {
+  expect(parseCommand(text)).toMatchObject({ type: "unsupported", hint: expect.any(String) as unknown });
 });
 
 // Aim: anything else is a syntax error, whatever it contains. Method: near misses, and bytes that fit no token.
@@ -97,6 +148,22 @@ test.each([
   "SELECT pg_catalog.set_config('search_path', 'x', false)",
   "SELECT pg_catalog.set_config('search_path', '', false) FROM t",
   "HELLO",
+  "START_REPLICATION",
+  "START_REPLICATION 0/3000000 TIMELINE",
+  "START_REPLICATION 0/3000000 TIMELINE 0",
+  "START_REPLICATION 0/3000000 (term=7)",
+  "START_REPLICATION 0/3000000 (term='18446744073709551616')",
+  "START_REPLICATION 0/3000000 (term='7'",
+  "START_REPLICATION 0/3000000 (epoch='7')",
+  "START_REPLICATION 0/3000000 (term='7') TIMELINE 1",
+  "START_REPLICATION 0/123456789",
+  "START_REPLICATION SLOT 0/3000000",
+  "START_REPLICATION 0/3000000 0/4000000",
+  "CREATE_REPLICATION_SLOT s",
+  "CREATE_REPLICATION_SLOT s PHYSICAL (TWO_PHASE)",
+  "CREATE_REPLICATION_SLOT s PHYSICAL TEMPORARY",
+  "DROP_REPLICATION_SLOT",
+  "DROP_REPLICATION_SLOT s NOW",
   '"IDENTIFY_SYSTEM"',
   "'unterminated",
   "\u0000\u0001",

@@ -1,0 +1,302 @@
+/**
+ * Serves one START_REPLICATION stream: WAL out, reports in, until something ends it.
+ *
+ * What it keeps true:
+ * - a reader without a term never gets a byte at or above the commit position; a reader with a term never gets a byte
+ *   once the acceptor is in another term, which is checked after the read and before the send, without an `await`
+ *   between the check and the send;
+ * - a reader on a timeline of PostgreSQL that was left gets nothing from beyond the point where it was left;
+ * - a reader that is ahead of this acceptor waits, hearing a keepalive each second: it may have come from a faster one;
+ * - a peer that does not read stops this stream alone, at the bound of the socket's queue; one that is silent for the
+ *   idle limit is dropped.
+ *
+ * After walsender.c of PostgreSQL and send_wal.rs of Neon's safekeeper. What differs from the latter: only a reader that
+ * has sent pageserver feedback is sent away when it has everything, WAL requests for a timeline are taken seriously,
+ * a status report that asks for a reply gets one, and a stop of the node is announced.
+ */
+import { formatLsn, minLsn } from "@millrace/lsn";
+import type { Lsn } from "@millrace/lsn";
+import { serializeKeepalive, serializeXLogDataHeader, toPgTimestamp } from "@millrace/pg-wire";
+import type { CopyReader, CopyWriter } from "@millrace/pg-wire";
+
+import { Bell } from "./bell.js";
+import type { Clock, Timer } from "./clock.js";
+import type { StartReplication } from "./command-grammar.js";
+import type { SlotLease } from "./consumer-slots.js";
+import { AcceptorError } from "./errors.js";
+import { FirstSignal } from "./first-signal.js";
+import { chunkBytes } from "./replication-chunk.js";
+import { StandbyFeedback } from "./standby-feedback.js";
+import { streamEndOfError } from "./stream-end.js";
+import type { StreamEnd } from "./stream-end.js";
+import type { Timeline } from "./timeline.js";
+import type { WalReader } from "./wal-store.js";
+import type { WalSenderGuard } from "./walsender-registry.js";
+
+/** Silence towards a reader after which it gets a keepalive; it must answer. */
+export const KEEPALIVE_INTERVAL_MS = 1000;
+/** Time a reader has to answer CopyDone when the node stops. */
+export const READER_STOP_TIMEOUT_MS = 2000;
+
+/** One stream. */
+export interface ReplicationStream {
+  readonly command: StartReplication;
+  readonly timeline: Timeline;
+  /** Lent, like `slot`: the caller disposes both after the stream. */
+  readonly sender: WalSenderGuard;
+  readonly slot: SlotLease | undefined;
+  /** The two halves of the connection, in COPY mode; used by nobody else until `idle` settles. */
+  readonly reader: CopyReader;
+  readonly writer: CopyWriter;
+  readonly clock: Clock;
+  readonly idleTimeoutMs: number;
+  /** Aborted when the node stops. */
+  readonly stopSignal: AbortSignal;
+}
+
+/** Why a stream is over. After the first three, COPY was ended by both sides and the connection can go on. */
+export type ReplicationEnd =
+  | { readonly kind: "end-of-timeline" }
+  | { readonly kind: "peer-done" }
+  | { readonly kind: "stopped" }
+  | StreamEnd;
+
+/** A stream that is over. */
+export interface EndedReplication {
+  readonly end: ReplicationEnd;
+  /**
+   * Settles once neither half of the connection nor the timeline is in use; only certain to happen after the
+   * connection is closed, unless COPY was ended by both sides.
+   */
+  readonly idle: Promise<unknown>;
+}
+
+/** Serves a stream until it ends. Nothing but COPY messages was sent to the peer then. Does not throw. */
+export function sendWal(stream: ReplicationStream): Promise<EndedReplication> {
+  return new WalSender(stream).run();
+}
+
+class WalSender {
+  readonly #stream: ReplicationStream;
+  readonly #timeline: Timeline;
+  readonly #clock: Clock;
+  readonly #bell = new Bell();
+  #position: Lsn;
+  #lastSentMs: number;
+  #lastReceivedMs: number;
+  /** A second has passed without a message to the peer. */
+  #keepaliveDue = false;
+  #replyOwed = false;
+  #peerDone = false;
+  /** The stream has ended in another place: the sending loop has to leave. */
+  #over = false;
+  #timer: Timer | undefined;
+
+  constructor(stream: ReplicationStream) {
+    this.#stream = stream;
+    this.#timeline = stream.timeline;
+    this.#clock = stream.clock;
+    this.#position = stream.command.startLsn;
+    stream.sender.sentLsn = this.#position;
+    this.#lastSentMs = this.#lastReceivedMs = this.#clock.monotonicMs();
+  }
+
+  async run(): Promise<EndedReplication> {
+    const { stopSignal, command } = this.#stream;
+    const ring = (): void => this.#bell.ring();
+    const { commitWatch, logEndWatch, readers } = this.#timeline;
+    const subscriptions = [
+      (command.term === undefined ? commitWatch : logEndWatch).subscribe(ring),
+      readers.pgTimelines.subscribe(ring),
+    ];
+    using broken = new FirstSignal<ReplicationEnd>();
+    broken.onAbort(this.#timeline.cancelSignal, { kind: "cancelled" });
+    using stop = new FirstSignal<void>();
+    stop.onAbort(stopSignal, undefined);
+    void stop.promise.then(() => {
+      broken.after(this.#clock, READER_STOP_TIMEOUT_MS, { kind: "clean" });
+      ring();
+    });
+    this.#watchSilence((end) => broken.resolve(end));
+    const receiving = this.#receive();
+    // A peer that has ended its half is not gone: the sending loop gets to see that and ends its own.
+    const gone = receiving.then((end) => (end.kind === "peer-done" ? broken.promise : end));
+    const sending = this.#send();
+    try {
+      let end = await Promise.race([sending, gone, broken.promise]);
+      if (end.kind === "end-of-timeline" || end.kind === "peer-done" || end.kind === "stopped") {
+        void this.#stream.writer.done()?.catch(() => undefined);
+        const answer = await Promise.race([receiving, broken.promise]);
+        if (answer.kind !== "peer-done") end = answer;
+      }
+      return { end, idle: Promise.all([sending, receiving]) };
+    } finally {
+      this.#over = true;
+      this.#timer?.cancel();
+      for (const subscription of subscriptions) subscription[Symbol.dispose]();
+      ring();
+    }
+  }
+
+  async #receive(): Promise<ReplicationEnd> {
+    using feedback = new StandbyFeedback(this.#timeline, this.#stream.sender, this.#stream.slot);
+    const { reader } = this.#stream;
+    try {
+      for (;;) {
+        const event = reader.tryNext() ?? (await reader.next());
+        this.#lastReceivedMs = this.#clock.monotonicMs();
+        if (event.type === "data") {
+          if (!feedback.take(event.payload)) continue;
+          this.#replyOwed = true;
+        } else if (event.type === "done") {
+          this.#peerDone = true;
+        } else if (event.type === "fail") {
+          return { kind: "copy-fail", message: event.message };
+        } else {
+          return { kind: "disconnected", reason: event.reason };
+        }
+        this.#bell.ring();
+        if (this.#peerDone) return { kind: "peer-done" };
+      }
+    } catch (error) {
+      return streamEndOfError(error);
+    }
+  }
+
+  async #send(): Promise<ReplicationEnd> {
+    try {
+      await using reader = this.#timeline.openReader(this.#position);
+      for (;;) {
+        if (this.#over) return { kind: "clean" };
+        if (this.#peerDone) return { kind: "peer-done" };
+        if (this.#stream.stopSignal.aborted) return { kind: "stopped" };
+        if (this.#replyOwed) await this.#sendKeepalive(false);
+        const endLsn = this.#endLsn();
+        if (this.#position < endLsn) {
+          await this.#sendChunk(reader, endLsn);
+          continue;
+        }
+        const end = this.#atEnd();
+        if (end !== undefined) return end;
+        if (this.#keepaliveDue) await this.#sendKeepalive(true);
+        await this.#bell.wait();
+      }
+    } catch (error) {
+      return streamEndOfError(error);
+    }
+  }
+
+  // How far this reader may go at this moment.
+  #endLsn(): Lsn {
+    const { term, timelineId } = this.#stream.command;
+    const { state } = this.#timeline;
+    const endLsn = term === undefined ? state.commitLsn : state.flushLsn;
+    const left = this.#leftAt(timelineId);
+    return left === undefined ? endLsn : minLsn(endLsn, left);
+  }
+
+  #leftAt(timelineId: number | undefined): Lsn | undefined {
+    if (timelineId === undefined) return undefined;
+    return this.#timeline.readers.pgTimelines.value.successorOf(timelineId)?.beginLsn;
+  }
+
+  async #sendChunk(reader: WalReader, endLsn: Lsn): Promise<void> {
+    this.#checkTerm();
+    const { state } = this.#timeline;
+    const bytes = chunkBytes(this.#position, endLsn, state.server.segmentBytes);
+    // Given to the socket, which holds it for as long as the kernel needs: so a new one each time.
+    const wal = Buffer.allocUnsafe(bytes);
+    for (let filled = 0; filled < bytes;) {
+      const count = await reader.read(wal.subarray(filled));
+      if (count === 0) {
+        this.#checkTerm();
+        throw new AcceptorError("ERR_ACCEPTOR_WAL_MISSING", `no WAL at ${formatLsn(reader.lsn)}`);
+      }
+      filled += count;
+    }
+    // The log may have been cut and written anew while it was read, but then in another term.
+    this.#checkTerm();
+    if (this.#over || this.#timeline.cancelSignal.aborted) return;
+    const header = serializeXLogDataHeader({ startLsn: this.#position, endLsn, timestamp: this.#now() });
+    const room = this.#stream.writer.send(header, wal);
+    this.#position = (this.#position + BigInt(bytes)) as Lsn;
+    this.#sent();
+    this.#stream.sender.sentLsn = this.#position;
+    if (this.#stream.sender.phase === "startup") this.#stream.sender.phase = "catchup";
+    this.#timeline.readers.sentBytes += bytes;
+    if (room !== undefined) await room;
+  }
+
+  async #sendKeepalive(replyRequested: boolean): Promise<void> {
+    this.#replyOwed = false;
+    const message = serializeKeepalive({ endLsn: this.#endLsn(), timestamp: this.#now(), replyRequested });
+    const room = this.#stream.writer.send(message);
+    this.#sent();
+    if (room !== undefined) await room;
+  }
+
+  // There is nothing to send. Undefined: wait for more.
+  #atEnd(): ReplicationEnd | undefined {
+    const { term, timelineId } = this.#stream.command;
+    this.#stream.sender.phase = "streaming";
+    const left = this.#leftAt(timelineId);
+    if (left !== undefined && this.#position >= left) return { kind: "end-of-timeline" };
+    if (term === undefined) return this.#keepaliveDue ? this.#sendAway() : undefined;
+    const { lastLogTerm } = this.#timeline.logEndWatch.value;
+    if (lastLogTerm === term) return undefined;
+    throw new AcceptorError(
+      "ERR_ACCEPTOR_TERM_CHANGED",
+      `term changed: requested ${term}, now ${lastLogTerm}`,
+    );
+  }
+
+  // A pageserver that has stored everything, while no compute can write more, is asked to come back when one does.
+  #sendAway(): ReplicationEnd | undefined {
+    const { sender } = this.#stream;
+    const { commitLsn } = this.#timeline.state;
+    const satisfied = sender.peer === "pageserver" && sender.remoteConsistentLsn >= commitLsn;
+    if (!satisfied || this.#timeline.receivers.computes.value > 0) return undefined;
+    const message = `ending streaming to "${sender.applicationName}" at ${formatLsn(this.#position)}, receiver is caught up and there are no computes`;
+    return { kind: "server-initiated", message };
+  }
+
+  #checkTerm(): void {
+    const { term } = this.#stream.command;
+    const current = this.#timeline.state.term;
+    if (term === undefined || term === current) return;
+    throw new AcceptorError(
+      "ERR_ACCEPTOR_TERM_CHANGED",
+      `failed to acquire term ${term}, current term ${current}`,
+    );
+  }
+
+  #sent(): void {
+    this.#lastSentMs = this.#clock.monotonicMs();
+    this.#keepaliveDue = false;
+  }
+
+  // One timer for both silences: ours, which leads to a keepalive, and the peer's, which ends the stream.
+  #watchSilence(tooLong: (end: ReplicationEnd) => void): void {
+    const { idleTimeoutMs } = this.#stream;
+    const arm = (delayMs: number): void => {
+      this.#timer = this.#clock.setTimer(delayMs, () => {
+        const now = this.#clock.monotonicMs();
+        if (now - this.#lastReceivedMs >= idleTimeoutMs) {
+          tooLong({ kind: "idle-timeout", idleMs: idleTimeoutMs });
+          return;
+        }
+        const silentMs = now - this.#lastSentMs;
+        if (silentMs >= KEEPALIVE_INTERVAL_MS) {
+          this.#keepaliveDue = true;
+          this.#bell.ring();
+        }
+        arm(silentMs >= KEEPALIVE_INTERVAL_MS ? KEEPALIVE_INTERVAL_MS : KEEPALIVE_INTERVAL_MS - silentMs);
+      });
+    };
+    arm(KEEPALIVE_INTERVAL_MS);
+  }
+
+  #now(): bigint {
+    return toPgTimestamp(this.#clock.wallMs());
+  }
+}
