@@ -21,6 +21,7 @@ const FLOORS: Readonly<Record<string, number>> = {
   "wal-proposer": 6,
   server: 7,
   simulator: 7,
+  bench: 7,
 };
 const INDEX_LINES_MAX = 160;
 const README_LINES_MAX = 200;
