@@ -20,14 +20,19 @@ export class ByteLog {
   /** Writes at `lsn`, which becomes followed by nothing but `bytes`; a gap before it reads as zeros. */
   put(lsn: Lsn, bytes: Uint8Array): void {
     const at = Number(lsn) - this.#start;
-    this.#resize(at);
-    this.#resize(at + bytes.byteLength);
+    const end = at + bytes.byteLength;
+    this.#grow(end);
+    if (at > this.#length) this.#bytes.fill(0, this.#length, at);
     this.#bytes.set(bytes, at);
+    this.#length = end;
   }
 
   /** Makes `lsn` the end: cuts, or adds zeros. */
   setEnd(lsn: Lsn): void {
-    this.#resize(Number(lsn) - this.#start);
+    const end = Math.max(0, Number(lsn) - this.#start);
+    this.#grow(end);
+    if (end > this.#length) this.#bytes.fill(0, this.#length, end);
+    this.#length = end;
   }
 
   /** The bytes of [from, to), borrowed; the caller stays within the log. */
@@ -35,14 +40,11 @@ export class ByteLog {
     return this.#bytes.subarray(Number(from) - this.#start, Math.min(this.#length, Number(to) - this.#start));
   }
 
-  #resize(length: number): void {
-    if (length > this.#bytes.byteLength) {
-      const grown = new Uint8Array(Math.max(length, this.#bytes.byteLength * 2));
-      grown.set(this.#bytes.subarray(0, this.#length));
-      this.#bytes = grown;
-    }
-    if (length > this.#length) this.#bytes.fill(0, this.#length, length);
-    this.#length = Math.max(0, length);
+  #grow(length: number): void {
+    if (length <= this.#bytes.byteLength) return;
+    const grown = new Uint8Array(Math.max(length, this.#bytes.byteLength * 2));
+    grown.set(this.#bytes.subarray(0, this.#length));
+    this.#bytes = grown;
   }
 }
 

@@ -441,10 +441,10 @@ export class Ledger {
     if (endLsn > node.shadow.endLsn) node.shadow.setEnd(endLsn);
     const from = this.#committed.endLsn;
     if (from < endLsn) this.#committed.put(from, node.shadow.view(from, endLsn));
-    const mine = node.shadow.view(this.#startLsn, endLsn);
-    const truth = this.#committed.view(this.#startLsn, endLsn);
+    const mine = node.shadow.view(node.verifiedLsn, endLsn);
+    const truth = this.#committed.view(node.verifiedLsn, endLsn);
     if (!sameBytes(mine, truth)) {
-      const at = this.#startLsn + BigInt(firstDifference(mine, truth));
+      const at = node.verifiedLsn + BigInt(firstDifference(mine, truth));
       this.violate(
         "I2 LogSafety",
         `${node.name} is counted for ${show(endLsn)} in term ${String(elected.term)} with other bytes at ${show(at)}`,

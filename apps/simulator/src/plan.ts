@@ -117,7 +117,7 @@ export function makePlan(seed: number): Plan {
   const random = new Random(seed, "plan");
   const acceptors = random.chance(0.6) ? 3 : 5;
   const generations = random.chance(0.4);
-  const activeMs = random.between(1500, 7000);
+  const activeMs = random.between(1200, 5500);
   return {
     seed,
     acceptors,

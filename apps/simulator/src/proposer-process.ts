@@ -60,6 +60,7 @@ export class ProposerProcess {
   readonly #connections: (Connection | undefined)[];
   readonly #events: ProposerEvent[] = [];
   readonly #pumpSoon = new Set<number>();
+  readonly #fullWindows = new Set<number>();
   #handling = false;
   #timer: Timer | undefined;
   #ended = false;
@@ -409,8 +410,7 @@ export class ProposerProcess {
       const side = this.#connections[acceptor]?.clientSide;
       if (this.#ended || side === undefined) return;
       if (side.queued >= WINDOW) {
-        // The next tick may be far away; a full window is looked at again soon.
-        this.#world.time.after(20, () => this.#pump(acceptor));
+        this.#pumpAgain(acceptor);
         return;
       }
       const wantedLsn = this.#core.wantsLsn(acceptor);
@@ -422,6 +422,16 @@ export class ProposerProcess {
         request.endLsn > request.beginLsn ? log.view(request.beginLsn, request.endLsn) : new Uint8Array(0);
       this.#send(acceptor, { ...request, type: "append-request", walData });
     }
+  }
+
+  // The next tick may be far away; a full window is looked at again soon.
+  #pumpAgain(acceptor: number): void {
+    if (this.#fullWindows.has(acceptor)) return;
+    this.#fullWindows.add(acceptor);
+    this.#world.time.after(20, () => {
+      this.#fullWindows.delete(acceptor);
+      this.#pump(acceptor);
+    });
   }
 
   // What a walsender has sent so far ends anywhere, also inside a record.
