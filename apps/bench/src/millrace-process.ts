@@ -88,7 +88,7 @@ async function ready(program: Program): Promise<Readonly<Record<string, unknown>
 }
 
 /** An acceptor that listens. */
-export interface AcceptorProcess {
+export interface AcceptorProcess extends AsyncDisposable {
   readonly program: Program;
   /** host:port of its WAL port. */
   readonly wal: string;
@@ -120,7 +120,12 @@ export async function startAcceptor(directory: string, id: number): Promise<Acce
     await program.stop();
     throw new BenchError("ERR_BENCH_PROGRAM", "the acceptor did not tell its addresses");
   }
-  return { program, wal: listenPg, http: `http://${listenHttp}` };
+  return {
+    program,
+    wal: listenPg,
+    http: `http://${listenHttp}`,
+    [Symbol.asyncDispose]: () => program.stop(),
+  };
 }
 
 /** What a bridge is started with. */
