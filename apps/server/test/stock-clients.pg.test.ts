@@ -212,7 +212,12 @@ async function createStandby(
   if (uid !== undefined && gid !== undefined) await chown(directory, uid, gid);
   const data = join(directory, "data");
   const made = await runPostgresTool(postgres, "pg_basebackup", [
-    ...["--dbname", cluster.postgres.url(), "--pgdata", data, "--checkpoint=fast", "--no-sync"],
+    "--dbname",
+    cluster.postgres.url(),
+    "--pgdata",
+    data,
+    "--checkpoint=fast",
+    "--no-sync",
     // Every byte of WAL has to come from an acceptor.
     "--wal-method=none",
   ]);
