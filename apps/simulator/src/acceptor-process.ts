@@ -371,6 +371,7 @@ export function isDiskTrouble(error: unknown): boolean {
   return ["ERR_ACCEPTOR_IO", "ERR_ACCEPTOR_NO_SPACE", "ERR_ACCEPTOR_POISONED"].includes(errorCode(error));
 }
 
+/** An error in words. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }

@@ -67,6 +67,9 @@ const THRESHOLDS: readonly Threshold[] = [
       ["membership-change", 0.05],
       ["controller-crash", 0.02],
       ["sync-finished", 0.01],
+      ["refused-start", 0.002],
+      ["disk-full-refusal", 0.005],
+      ["liveness-checked", 0.95],
       ["files", 0.1],
       ["generations", 0.2],
     ] as const

@@ -14,34 +14,14 @@ import { INVALID_LSN } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
 import type { AcceptorStateView, PersistentState } from "@millrace/wal-acceptor";
 import type { AppendResponse, Configuration, TermHistory, VoteResponse } from "@millrace/wal-protocol";
-import { ByteLog, firstDifference, sameBytes } from "./byte-log.js";
+import { ByteLog } from "./byte-log.js";
 import type { Coverage } from "./coverage.js";
+import { describeConfiguration, isQuorum, logTermAt, quorumEnd } from "./quorum-arithmetic.js";
+import { StoredLogs } from "./stored-logs.js";
+import type { NodeRecord } from "./stored-logs.js";
+import { show, Verdict } from "./verdict.js";
+import type { Invariant, Violation } from "./verdict.js";
 import type { WalLog } from "./wal-log.js";
-
-/** What can be violated; "Liveness" and "Internal" stand for no progress and for an error nobody expects. */
-export type Invariant =
-  | "I1 ElectionSafety"
-  | "I2 LogSafety"
-  | "I3 DurableAcknowledgement"
-  | "I4 DurableVote"
-  | "I5 VotePromise"
-  | "I6 LogMatching"
-  | "I7 CommitWithinLog"
-  | "I8 TruncateAboveCommit"
-  | "I9 WriteOnce"
-  | "I10 VoteCoversAcks"
-  | "I11 CommitFromOwnTerm"
-  | "I12 Membership"
-  | "I13 ReaderLimits"
-  | "Liveness"
-  | "Internal";
-
-/** The first thing that went wrong in a run. */
-export interface Violation {
-  readonly invariant: Invariant;
-  readonly detail: string;
-  readonly atMs: number;
-}
 
 /** A term that somebody won. */
 export interface ElectedTerm {
@@ -54,32 +34,6 @@ export interface ElectedTerm {
   log: WalLog | undefined;
 }
 
-/** What is known of one acceptor from outside. Kept over its crashes. */
-interface NodeRecord {
-  readonly name: string;
-  readonly nodeId: bigint;
-  /** Which copy of the timeline this is about, of all there ever were. */
-  readonly copy: number;
-  /** Everything its store was given, cut where the store was told to cut. */
-  readonly shadow: ByteLog;
-  /** Where the next write has to begin; undefined until a truncation has said so. */
-  nextWriteLsn: Lsn | undefined;
-  /** Acknowledged and not legitimately cut off since; in which term, if the term had begun by then. */
-  ackedLsn: Lsn;
-  ackedTerm: bigint;
-  /** Highest term it has shown to anybody. */
-  shownTerm: bigint;
-  /** Highest term it has voted in. */
-  votedTerm: bigint;
-  /** Highest commit position shown in this life of the process. */
-  commitLsn: Lsn;
-  /** Its bytes agree with the committed ones up to here. */
-  verifiedLsn: Lsn;
-  /** Its bytes agree with the log of the leader of `matchedTerm` up to here. */
-  matchedLsn: Lsn;
-  matchedTerm: bigint;
-}
-
 interface TermAcks {
   readonly byNode: Map<bigint, Lsn>;
   /** What a quorum of them covers. */
@@ -88,11 +42,12 @@ interface TermAcks {
 
 /** See the head of this file. One for each run. */
 export class Ledger {
-  readonly #nowMs: () => number;
+  /** What the acceptors' stores were told. */
+  readonly logs: StoredLogs;
+  readonly #verdict: Verdict;
   readonly #startLsn: Lsn;
   readonly #coverage: Coverage;
   readonly #committed: ByteLog;
-  readonly #nodes = new Map<bigint, NodeRecord>();
   readonly #configurations = new Map<number, Configuration>();
   readonly #terms = new Map<bigint, ElectedTerm>();
   readonly #acks = new Map<string, TermAcks>();
@@ -100,18 +55,22 @@ export class Ledger {
   readonly #votesByNode = new Map<string, number>();
   /** Commits in the order of their making: ends rise, and so do terms. */
   readonly #commits: { readonly term: bigint; readonly endLsn: Lsn }[] = [];
-  #copies = 0;
-  #violation: Violation | undefined;
 
   constructor(options: { nowMs: () => number; startLsn: Lsn; coverage: Coverage }) {
-    this.#nowMs = options.nowMs;
+    this.#verdict = new Verdict(options.nowMs);
     this.#startLsn = options.startLsn;
     this.#coverage = options.coverage;
+    this.logs = new StoredLogs({
+      verdict: this.#verdict,
+      coverage: options.coverage,
+      startLsn: options.startLsn,
+      termStart: (term) => this.#terms.get(term)?.termStartLsn,
+    });
     this.#committed = new ByteLog(options.startLsn);
   }
 
   get violation(): Violation | undefined {
-    return this.#violation;
+    return this.#verdict.violation;
   }
 
   /** End of what is committed. */
@@ -119,21 +78,14 @@ export class Ledger {
     return this.#committed.endLsn;
   }
 
-  /** The committed bytes of [from, to), borrowed. */
-  committedView(from: Lsn, to: Lsn): Uint8Array {
-    return this.#committed.view(from, to);
-  }
-
   /** Records a violation; only the first counts. */
   violate(invariant: Invariant, detail: string): void {
-    this.#violation ??= { invariant, detail, atMs: this.#nowMs() };
+    this.#verdict.violate(invariant, detail);
   }
 
   check(holds: boolean, invariant: Invariant, detail: () => string): void {
-    if (!holds) this.violate(invariant, detail());
+    this.#verdict.check(holds, invariant, detail);
   }
-
-  // ---- membership -------------------------------------------------------------------------------------------------
 
   /** Somebody shows a configuration: a generation has one content. */
   onConfiguration(configuration: Configuration): void {
@@ -154,72 +106,9 @@ export class Ledger {
     this.#configurations.set(0, configuration);
   }
 
-  // ---- acceptors: what their stores are told ------------------------------------------------------------------------
-
-  /** A node gets the timeline, for the first time or again: it has promised nothing yet. */
-  addNode(nodeId: bigint, name: string): void {
-    this.#copies += 1;
-    this.#nodes.set(nodeId, {
-      name,
-      copy: this.#copies,
-      nodeId,
-      shadow: new ByteLog(this.#startLsn),
-      nextWriteLsn: undefined,
-      ackedLsn: INVALID_LSN,
-      ackedTerm: 0n,
-      shownTerm: 0n,
-      votedTerm: 0n,
-      commitLsn: INVALID_LSN,
-      verifiedLsn: this.#startLsn,
-      matchedLsn: this.#startLsn,
-      matchedTerm: 0n,
-    });
-  }
-
-  /** A store is about to write; what of it survives a crash must be what is given here. */
-  onWrite(nodeId: bigint, beginLsn: Lsn, buffers: readonly Uint8Array[]): void {
-    const node = this.#node(nodeId);
-    this.check(node.nextWriteLsn === beginLsn, "I9 WriteOnce", () => {
-      return `${node.name} writes at ${show(beginLsn)}, its log ends at ${show(node.nextWriteLsn)}`;
-    });
-    let at = beginLsn;
-    for (const buffer of buffers) {
-      node.shadow.put(at, buffer);
-      at = (at + BigInt(buffer.byteLength)) as Lsn;
-    }
-  }
-
-  /** The write has succeeded, or left the log unable to be written before a truncation. */
-  onWritten(nodeId: bigint, endLsn: Lsn | undefined): void {
-    this.#node(nodeId).nextWriteLsn = endLsn;
-  }
-
-  /** A store is about to cut; `commitLsn` is what this acceptor knows to be committed. */
-  onTruncate(nodeId: bigint, endLsn: Lsn, commitLsn: Lsn): void {
-    const node = this.#node(nodeId);
-    this.check(endLsn >= commitLsn, "I8 TruncateAboveCommit", () => {
-      return `${node.name} cuts at ${show(endLsn)}, it knows ${show(commitLsn)} to be committed`;
-    });
-    node.nextWriteLsn = undefined;
-    if (endLsn < node.ackedLsn) {
-      node.ackedLsn = endLsn;
-      const start = this.#terms.get(node.ackedTerm)?.termStartLsn ?? INVALID_LSN;
-      if (endLsn < start) node.ackedTerm = 0n;
-    }
-    if (endLsn < node.verifiedLsn) node.verifiedLsn = endLsn;
-    if (endLsn < node.matchedLsn) node.matchedLsn = endLsn;
-  }
-
-  onTruncated(nodeId: bigint, endLsn: Lsn): void {
-    const node = this.#node(nodeId);
-    if (endLsn < node.shadow.endLsn) this.#coverage.count("divergent-tail-cut");
-    node.shadow.setEnd(endLsn);
-    node.nextWriteLsn = endLsn;
-  }
-
   /** A control file is about to be replaced. */
   onPersist(nodeId: bigint, from: PersistentState, to: PersistentState): void {
-    const node = this.#node(nodeId);
+    const node = this.logs.get(nodeId);
     this.check(to.term >= from.term, "I4 DurableVote", () => {
       return `${node.name} goes back from term ${String(from.term)} to ${String(to.term)}`;
     });
@@ -257,16 +146,9 @@ export class Ledger {
     }
   }
 
-  /** A timeline was put in place from another node's copy. */
-  onCopied(nodeId: bigint, bytes: Uint8Array): void {
-    const node = this.#node(nodeId);
-    node.shadow.setEnd(this.#startLsn);
-    node.shadow.put(this.#startLsn, bytes);
-  }
-
   /** A process has opened its stores again and found this; `bytes` is what is on its disk. */
   onRecovered(nodeId: bigint, state: AcceptorStateView, bytes: Uint8Array): void {
-    const node = this.#node(nodeId);
+    const node = this.logs.get(nodeId);
     const { flushLsn } = state;
     this.check(state.term >= node.shownTerm, "I4 DurableVote", () => {
       return `${node.name} restarts in term ${String(state.term)} after showing ${String(node.shownTerm)}`;
@@ -276,13 +158,9 @@ export class Ledger {
     });
     if (flushLsn > node.shadow.endLsn) node.shadow.setEnd(flushLsn); // the rest of a switched segment
     const expected = node.shadow.view(this.#startLsn, flushLsn);
-    if (flushLsn !== INVALID_LSN && !sameBytes(expected, bytes)) {
-      const at = BigInt(firstDifference(expected, bytes)) + this.#startLsn;
-      this.violate(
-        "I3 DurableAcknowledgement",
-        `${node.name} restarts with other bytes at ${show(at)} than it was given`,
-      );
-    }
+    this.#verdict.compare(bytes, expected, this.#startLsn, "I3 DurableAcknowledgement", (at) => {
+      return `${node.name} restarts with other bytes at ${at} than it was given`;
+    });
     if (flushLsn !== INVALID_LSN) node.shadow.setEnd(flushLsn);
     this.#checkLabels(node, state.effectiveHistory, flushLsn);
     node.nextWriteLsn = undefined;
@@ -299,18 +177,15 @@ export class Ledger {
       if (log === undefined || end <= lsn) return;
       const mine = node.shadow.view(lsn, end);
       const leaders = log.view(lsn, end);
-      this.check(sameBytes(mine, leaders), "I6 LogMatching", () => {
-        const at = lsn + BigInt(firstDifference(mine, leaders));
-        return `${node.name} restarts with other bytes at ${show(at)} than the leader of term ${String(term)} wrote there`;
+      this.#verdict.compare(mine, leaders, lsn, "I6 LogMatching", (at) => {
+        return `${node.name} restarts with other bytes at ${at} than the leader of term ${String(term)} wrote there`;
       });
     });
   }
 
-  // ---- acceptors: what they say ---------------------------------------------------------------------------------------
-
   /** Any message shows a term. */
   onTermShown(nodeId: bigint, term: bigint): void {
-    const node = this.#node(nodeId);
+    const node = this.logs.get(nodeId);
     this.check(term >= node.shownTerm, "I4 DurableVote", () => {
       return `${node.name} shows term ${String(term)} after ${String(node.shownTerm)}`;
     });
@@ -318,7 +193,7 @@ export class Ledger {
   }
 
   onVote(nodeId: bigint, proposer: number, vote: VoteResponse): void {
-    const node = this.#node(nodeId);
+    const node = this.logs.get(nodeId);
     this.onTermShown(nodeId, vote.term);
     this.check(vote.flushLsn >= node.ackedLsn, "I10 VoteCoversAcks", () => {
       return `${node.name} votes with a log up to ${show(vote.flushLsn)}, it acknowledged ${show(node.ackedLsn)}`;
@@ -349,7 +224,7 @@ export class Ledger {
    * @param isOfElected whether this connection has told the acceptor that `term` was won
    */
   onAcknowledge(nodeId: bigint, response: AppendResponse, isOfElected: boolean): void {
-    const node = this.#node(nodeId);
+    const node = this.logs.get(nodeId);
     this.onTermShown(nodeId, response.term);
     if (response.flushLsn === INVALID_LSN) return;
     this.check(response.commitLsn <= response.flushLsn, "I7 CommitWithinLog", () => {
@@ -383,13 +258,9 @@ export class Ledger {
     if (flushLsn > node.shadow.endLsn) node.shadow.setEnd(flushLsn);
     const mine = node.shadow.view(node.matchedLsn, flushLsn);
     const leaders = elected.log.view(node.matchedLsn, flushLsn);
-    if (!sameBytes(mine, leaders)) {
-      const at = node.matchedLsn + BigInt(firstDifference(mine, leaders));
-      this.violate(
-        "I6 LogMatching",
-        `${node.name} acknowledges ${show(flushLsn)} in term ${String(elected.term)}, at ${show(at)} it has other bytes than ${elected.proposer}`,
-      );
-    }
+    this.#verdict.compare(mine, leaders, node.matchedLsn, "I6 LogMatching", (at) => {
+      return `${node.name} acknowledges ${show(flushLsn)} in term ${String(elected.term)}, at ${at} it has other bytes than ${elected.proposer}`;
+    });
     node.matchedLsn = flushLsn;
   }
 
@@ -400,13 +271,9 @@ export class Ledger {
     if (end > node.shadow.endLsn) node.shadow.setEnd(end);
     const mine = node.shadow.view(node.verifiedLsn, end);
     const truth = this.#committed.view(node.verifiedLsn, end);
-    if (!sameBytes(mine, truth)) {
-      const at = node.verifiedLsn + BigInt(firstDifference(mine, truth));
-      this.violate(
-        "I2 LogSafety",
-        `${node.name} acknowledges ${show(upTo)} in term ${String(term)} with other bytes at ${show(at)} than were committed`,
-      );
-    }
+    this.#verdict.compare(mine, truth, node.verifiedLsn, "I2 LogSafety", (at) => {
+      return `${node.name} acknowledges ${show(upTo)} in term ${String(term)} with other bytes at ${at} than were committed`;
+    });
     node.verifiedLsn = end;
   }
 
@@ -432,7 +299,7 @@ export class Ledger {
     }
     if (endLsn <= this.#committed.endLsn) return;
     const holders = [...acks.byNode].filter(([, flushLsn]) => flushLsn >= endLsn);
-    for (const [nodeId] of holders) this.#commitFrom(this.#node(nodeId), elected, endLsn);
+    for (const [nodeId] of holders) this.#commitFrom(this.logs.get(nodeId), elected, endLsn);
     this.#commits.push({ term: elected.term, endLsn });
     this.#coverage.count("commit");
   }
@@ -443,17 +310,11 @@ export class Ledger {
     if (from < endLsn) this.#committed.put(from, node.shadow.view(from, endLsn));
     const mine = node.shadow.view(node.verifiedLsn, endLsn);
     const truth = this.#committed.view(node.verifiedLsn, endLsn);
-    if (!sameBytes(mine, truth)) {
-      const at = node.verifiedLsn + BigInt(firstDifference(mine, truth));
-      this.violate(
-        "I2 LogSafety",
-        `${node.name} is counted for ${show(endLsn)} in term ${String(elected.term)} with other bytes at ${show(at)}`,
-      );
-    }
+    this.#verdict.compare(mine, truth, node.verifiedLsn, "I2 LogSafety", (at) => {
+      return `${node.name} is counted for ${show(endLsn)} in term ${String(elected.term)} with other bytes at ${at}`;
+    });
     node.verifiedLsn = endLsn;
   }
-
-  // ---- proposers ---------------------------------------------------------------------------------------------------------
 
   /** A proposer says that it was elected. */
   onElected(elected: ElectedTerm): void {
@@ -487,13 +348,9 @@ export class Ledger {
     if (end > this.#startLsn) {
       const mine = log.view(this.#startLsn, end);
       const truth = this.#committed.view(this.#startLsn, end);
-      if (!sameBytes(mine, truth)) {
-        const at = this.#startLsn + BigInt(firstDifference(mine, truth));
-        this.violate(
-          "I2 LogSafety",
-          `${elected.proposer} adopts a log for term ${String(elected.term)} with other bytes at ${show(at)} than were committed`,
-        );
-      }
+      this.#verdict.compare(mine, truth, this.#startLsn, "I2 LogSafety", (at) => {
+        return `${elected.proposer} adopts a log for term ${String(elected.term)} with other bytes at ${at} than were committed`;
+      });
     }
     elected.log = log;
   }
@@ -529,16 +386,14 @@ export class Ledger {
     });
   }
 
-  // ---- what acceptors know and readers see --------------------------------------------------------------------------
-
   /** An acceptor's positions after any call. */
   onPositions(nodeId: bigint, commitLsn: Lsn, flushLsn: Lsn): void {
-    const node = this.#node(nodeId);
+    const node = this.logs.get(nodeId);
     if (commitLsn === node.commitLsn) return;
     this.check(commitLsn >= node.commitLsn && commitLsn <= flushLsn, "I7 CommitWithinLog", () => {
       return `${node.name} moves commit from ${show(node.commitLsn)} to ${show(commitLsn)}, flush is ${show(flushLsn)}`;
     });
-    this.check(commitLsn <= maximum(this.#committed.endLsn, this.#startLsn), "I7 CommitWithinLog", () => {
+    this.check(commitLsn <= this.#committed.endLsn, "I7 CommitWithinLog", () => {
       return `${node.name} takes ${show(commitLsn)} for committed, committed is ${show(this.#committed.endLsn)}`;
     });
     this.check(this.#isRecordEnd(commitLsn), "I7 CommitWithinLog", () => {
@@ -564,16 +419,15 @@ export class Ledger {
     if (end > node.shadow.endLsn) node.shadow.setEnd(end);
     const mine = node.shadow.view(node.verifiedLsn, end);
     const truth = this.#committed.view(node.verifiedLsn, end);
-    if (!sameBytes(mine, truth)) {
-      const at = node.verifiedLsn + BigInt(firstDifference(mine, truth));
-      this.violate("I2 LogSafety", `${node.name} takes other bytes at ${show(at)} for committed`);
-    }
+    this.#verdict.compare(mine, truth, node.verifiedLsn, "I2 LogSafety", (at) => {
+      return `${node.name} takes other bytes at ${at} for committed`;
+    });
     node.verifiedLsn = end;
   }
 
   /** An append request of a lower term than was voted for was handled; nothing may have moved. */
   onStaleAppend(nodeId: bigint, term: bigint, changed: boolean): void {
-    const node = this.#node(nodeId);
+    const node = this.logs.get(nodeId);
     this.check(!changed || term >= node.votedTerm, "I5 VotePromise", () => {
       return `${node.name} lets an append of term ${String(term)} change its log after voting in ${String(node.votedTerm)}`;
     });
@@ -586,16 +440,9 @@ export class Ledger {
       return `${reader} is given WAL up to ${show(endLsn)}, committed is ${show(this.#committed.endLsn)}`;
     });
     const truth = this.#committed.view(fromLsn, endLsn);
-    this.check(sameBytes(bytes, truth), "I13 ReaderLimits", () => {
-      const at = fromLsn + BigInt(firstDifference(bytes, truth));
-      return `${reader} is given other bytes at ${show(at)} than were committed`;
+    this.#verdict.compare(bytes, truth, fromLsn, "I13 ReaderLimits", (at) => {
+      return `${reader} is given other bytes at ${at} than were committed`;
     });
-  }
-
-  #node(nodeId: bigint): NodeRecord {
-    const node = this.#nodes.get(nodeId);
-    if (node === undefined) throw new Error(`no node ${String(nodeId)}`);
-    return node;
   }
 }
 
@@ -603,50 +450,6 @@ function termKey(term: bigint, generation: number): string {
   return `${String(term)}/${String(generation)}`;
 }
 
-function describeConfiguration(configuration: Configuration): string {
-  const ids = (members: Configuration["members"]): string =>
-    members
-      .map(({ nodeId }) => String(nodeId))
-      .toSorted()
-      .join(",");
-  return `${ids(configuration.members)}|${ids(configuration.newMembers)}`;
-}
-
-// Quorums and terms once more, in the plainest words: a wrong core must not get the ledger to agree with it.
-
-function isQuorum(configuration: Configuration, has: (nodeId: bigint) => boolean): boolean {
-  return [configuration.members, configuration.newMembers].every((members) => {
-    const count = members.filter(({ nodeId }) => has(nodeId)).length;
-    return members.length === 0 || count * 2 > members.length;
-  });
-}
-
-/** The highest of the given positions that a quorum has reached; 0/0 if a quorum has reached none. */
-function quorumEnd(configuration: Configuration, endOf: (nodeId: bigint) => Lsn): Lsn {
-  let best = INVALID_LSN;
-  for (const { nodeId } of [...configuration.members, ...configuration.newMembers]) {
-    const end = endOf(nodeId);
-    if (end > best && isQuorum(configuration, (other) => endOf(other) >= end)) best = end;
-  }
-  return best;
-}
-
-/** The last term whose start a log that ends at `flushLsn` has reached. */
-function logTermAt(history: TermHistory, flushLsn: Lsn): bigint {
-  return history.reduce((term, entry) => (entry.lsn <= flushLsn ? entry.term : term), 0n);
-}
-
 function minimum(a: Lsn, b: Lsn): Lsn {
   return a < b ? a : b;
-}
-
-function maximum(a: Lsn, b: Lsn): Lsn {
-  return a > b ? a : b;
-}
-
-/** An LSN in words, for reports. */
-export function show(lsn: bigint | undefined): string {
-  return lsn === undefined
-    ? "nothing"
-    : `${(lsn >> 32n).toString(16).toUpperCase()}/${(lsn & 0xffff_ffffn).toString(16).toUpperCase()}`;
 }

@@ -82,14 +82,14 @@ export class ObservedWalStore implements WalStore {
 
   async write(beginLsn: Lsn, buffers: readonly Uint8Array[]): Promise<void> {
     if (this.#inner.needsTruncation) return await this.#inner.write(beginLsn, buffers); // which refuses
-    this.#ledger.onWrite(this.#nodeId, beginLsn, buffers);
+    this.#ledger.logs.onWrite(this.#nodeId, beginLsn, buffers);
     try {
       await this.#inner.write(beginLsn, buffers);
     } catch (error) {
-      if (this.#isAlive()) this.#ledger.onWritten(this.#nodeId, undefined);
+      if (this.#isAlive()) this.#ledger.logs.onWritten(this.#nodeId, undefined);
       throw error;
     }
-    if (this.#isAlive()) this.#ledger.onWritten(this.#nodeId, this.#inner.writeLsn);
+    if (this.#isAlive()) this.#ledger.logs.onWritten(this.#nodeId, this.#inner.writeLsn);
   }
 
   flush(): Promise<void> {
@@ -97,9 +97,9 @@ export class ObservedWalStore implements WalStore {
   }
 
   async truncate(endLsn: Lsn): Promise<void> {
-    this.#ledger.onTruncate(this.#nodeId, endLsn, this.#commitLsn());
+    this.#ledger.logs.onTruncate(this.#nodeId, endLsn, this.#commitLsn());
     await this.#inner.truncate(endLsn);
-    if (this.#isAlive()) this.#ledger.onTruncated(this.#nodeId, endLsn);
+    if (this.#isAlive()) this.#ledger.logs.onTruncated(this.#nodeId, endLsn);
   }
 
   removeUpTo(segno: bigint): Promise<number> {

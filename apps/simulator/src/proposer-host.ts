@@ -6,7 +6,7 @@
  */
 import type { Endpoint } from "./network.js";
 import { ProposerProcess } from "./proposer-process.js";
-import type { Database } from "./proposer-process.js";
+import type { Database } from "./adopted-log.js";
 import { Random } from "./random.js";
 import { WalLog } from "./wal-log.js";
 import type { World } from "./world.js";

@@ -14,30 +14,21 @@ import { ProposerCore } from "@millrace/wal-proposer";
 import type { ProposerEffect, ProposerEvent } from "@millrace/wal-proposer";
 import { parseAcceptorMessage, serializeProposerMessage } from "@millrace/wal-protocol";
 import type { ProposerMessage } from "@millrace/wal-protocol";
-import { sameBytes } from "./byte-log.js";
 import { stackOf } from "./acceptor-process.js";
-import { show } from "./ledger.js";
+import { continueFrom, fetchAdopted } from "./adopted-log.js";
+import type { Database } from "./adopted-log.js";
 import type { ElectedTerm } from "./ledger.js";
 import type { Connection, Endpoint } from "./network.js";
 import type { Random } from "./random.js";
-import { WAL_SHAPE, WalLog } from "./wal-log.js";
+import { WAL_SHAPE } from "./wal-log.js";
 import type { World } from "./world.js";
 
 /** Requests that may be under way on one connection. */
 const WINDOW = 24;
-/** Bytes asked of a donor at once. */
-const FETCH_BYTES = 512 * 1024;
-/** A proposer that gets none of the adopted WAL for so long starts over. */
-const FETCH_LIMIT_MS = 4000;
 /** Uncommitted WAL above which the database pauses: its clients wait for their commits. */
 const BACKLOG_BYTES = 48n * 1024n;
 /** Connections refused by a machine that is up. */
 const REFUSAL_MS = 2;
-
-/** A database: its WAL outlives the proposer that sends it. */
-export interface Database {
-  log: WalLog;
-}
 
 /** How a process is started. */
 export interface ProposerSetup {
@@ -123,8 +114,6 @@ export class ProposerProcess {
     this.die();
     this.#setup.onEnd(reason);
   }
-
-  // ---- events and effects -------------------------------------------------------------------------------------------
 
   #dispatch(event: ProposerEvent): void {
     if (this.#ended) return;
@@ -223,8 +212,6 @@ export class ProposerProcess {
     else if (code !== "generation_mismatch") ledger.violate("I6 LogMatching", text);
   }
 
-  // ---- connections --------------------------------------------------------------------------------------------------
-
   #connectLater(acceptor: number): void {
     const { time, plan } = this.#world;
     time.after(this.#random.next() * 0.4 * plan.reconnectMs, () => {
@@ -286,8 +273,6 @@ export class ProposerProcess {
     );
   }
 
-  // ---- the election and the adopted log -----------------------------------------------------------------------------
-
   #onElected(effect: ProposerEffect & { readonly type: "elected" }): void {
     const { ledger, trace, time } = this.#world;
     const { term, termStartLsn, history } = effect;
@@ -308,55 +293,20 @@ export class ProposerProcess {
 
   async #adopt(elected: ElectedTerm): Promise<void> {
     const world = this.#world;
-    const adopted = await this.#fetch(elected);
+    const adopted = await fetchAdopted(world, elected, {
+      endpoint: this.#setup.endpoint,
+      donor: () => this.#core.donor?.acceptor ?? 0,
+      isOver: () => this.#ended,
+    });
     if (this.#ended) return;
     if (adopted === undefined) {
       this.#end("the adopted WAL cannot be had");
       return;
     }
-    const { database } = this.#setup;
-    const mine = database.log.view(world.startLsn, elected.termStartLsn);
-    const continues = database.log.isBoundary(elected.termStartLsn) && sameBytes(mine, adopted);
-    if (!continues) {
-      if (database.log.endLsn > world.startLsn) world.coverage.count("divergence-found");
-      database.log = new WalLog(world.startLsn, world.newMark());
-      database.log.adopt(adopted);
-      world.coverage.count("catch-up");
-    }
-    world.trace.note("log-ready", this.name, elected.term, database.log.endLsn, continues);
-    if (!database.log.isBoundary(elected.termStartLsn)) {
-      world.ledger.violate(
-        "I7 CommitWithinLog",
-        `term ${String(elected.term)} starts at ${show(elected.termStartLsn)}, where no record ends`,
-      );
-    }
-    world.ledger.onLogReady(elected, database.log);
+    continueFrom(world, this.#setup.database, elected, adopted);
     this.#ready = true;
     if (this.#holds) this.#dispatch({ type: "start-streaming", nowMs: world.time.nowMs });
     this.#announceWal();
-  }
-
-  /** All WAL below the term's start, from whoever has it. */
-  async #fetch(elected: ElectedTerm): Promise<Uint8Array | undefined> {
-    const { startLsn, time } = this.#world;
-    let deadlineMs = time.nowMs + FETCH_LIMIT_MS;
-    const whole = new Uint8Array(Number(elected.termStartLsn - startLsn));
-    let filled = 0;
-    while (filled < whole.byteLength) {
-      if (this.#ended || time.nowMs > deadlineMs) return undefined;
-      const from = (startLsn + BigInt(filled)) as Lsn;
-      const wanted = Math.min(FETCH_BYTES, whole.byteLength - filled);
-      const donor = this.#core.donor?.acceptor ?? 0;
-      const bytes = await this.#world.readFrom(this.#setup.endpoint, donor, from, wanted, elected.term);
-      if (bytes === undefined || bytes.byteLength === 0) {
-        await time.sleep(50);
-        continue;
-      }
-      whole.set(bytes, filled);
-      filled += bytes.byteLength;
-      deadlineMs = time.nowMs + FETCH_LIMIT_MS;
-    }
-    return whole;
   }
 
   #onCommit(commitLsn: Lsn): void {
@@ -366,8 +316,6 @@ export class ProposerProcess {
     this.#world.ledger.onProposerCommit(elected, commitLsn, this.#reportedCommitLsn);
     this.#reportedCommitLsn = commitLsn;
   }
-
-  // ---- WAL ------------------------------------------------------------------------------------------------------------
 
   #scheduleWrite(): void {
     const { time, plan } = this.#world;

@@ -5,7 +5,7 @@
  * end right after the violation and what is unusual in the settings is made usual. Every attempt is a whole run, so
  * their number is bounded.
  */
-import type { Invariant } from "./ledger.js";
+import type { Invariant } from "./verdict.js";
 import type { Fault, Plan } from "./plan.js";
 import { simulate } from "./simulate.js";
 import type { RunResult } from "./simulate.js";

@@ -69,7 +69,7 @@ export class World {
     this.acceptors = Array.from({ length: plan.acceptors + plan.spares }, (_, index) => {
       const behaviour = new DiskBehaviour(time, new Random(plan.seed, `disk ${String(index)}`));
       const node = new AcceptorNode(this, index, behaviour);
-      this.ledger.addNode(node.nodeId, node.name);
+      this.ledger.logs.add(node.nodeId, node.name);
       return node;
     });
     const members = this.acceptors.slice(0, plan.acceptors).map((node) => memberOf(node));
@@ -140,8 +140,8 @@ export class World {
       await control.persist(state);
       storage.kill(this.#random);
       if (node.hasTimeline) return;
-      this.ledger.addNode(node.nodeId, node.name);
-      this.ledger.onCopied(node.nodeId, bytes);
+      this.ledger.logs.add(node.nodeId, node.name);
+      this.ledger.logs.onCopied(node.nodeId, bytes);
       node.install(storage);
     } catch (error) {
       if (!isDiskTrouble(error))

@@ -9,7 +9,8 @@ import type { AppendResponse, Configuration, TermHistory, VoteResponse } from "@
 import { expect, test } from "vitest";
 import { Coverage } from "../src/coverage.js";
 import { Ledger } from "../src/ledger.js";
-import type { ElectedTerm, Invariant } from "../src/ledger.js";
+import type { ElectedTerm } from "../src/ledger.js";
+import type { Invariant } from "../src/verdict.js";
 import { Random } from "../src/random.js";
 import { WAL_SHAPE, WalLog } from "../src/wal-log.js";
 
@@ -33,7 +34,7 @@ class Bench {
   history: TermHistory = [{ term: 0n, lsn: START }];
 
   constructor() {
-    for (const nodeId of NODES) this.ledger.addNode(nodeId, `A${String(nodeId)}`);
+    for (const nodeId of NODES) this.ledger.logs.add(nodeId, `A${String(nodeId)}`);
     this.ledger.setListConfiguration(configurationOf(0, ...NODES));
     this.log.writeSome(new Random(1, "ledger test"), 20);
     this.state = initialState({
@@ -85,10 +86,10 @@ class Bench {
 
   /** The node has the leader's log up to `endLsn` and says so. */
   acknowledge(nodeId: bigint, term: bigint, endLsn: Lsn, bytes?: Uint8Array): void {
-    this.ledger.onTruncate(nodeId, START, START);
-    this.ledger.onTruncated(nodeId, START);
-    this.ledger.onWrite(nodeId, START, [bytes ?? this.log.view(START, endLsn).slice()]);
-    this.ledger.onWritten(nodeId, endLsn);
+    this.ledger.logs.onTruncate(nodeId, START, START);
+    this.ledger.logs.onTruncated(nodeId, START);
+    this.ledger.logs.onWrite(nodeId, START, [bytes ?? this.log.view(START, endLsn).slice()]);
+    this.ledger.logs.onWritten(nodeId, endLsn);
     this.ledger.onAcknowledge(nodeId, this.response(term, endLsn), true);
   }
 
@@ -224,16 +225,16 @@ const VIOLATIONS: readonly (readonly [Invariant, string, (bench: Bench) => void]
     "I8 TruncateAboveCommit",
     "a cut below the commit position",
     ({ ledger }) => {
-      ledger.onTruncate(1n, START, later(START, 8));
+      ledger.logs.onTruncate(1n, START, later(START, 8));
     },
   ],
   [
     "I9 WriteOnce",
     "a write that leaves a gap",
     ({ ledger }) => {
-      ledger.onTruncate(1n, START, START);
-      ledger.onTruncated(1n, START);
-      ledger.onWrite(1n, later(START, 8), [new Uint8Array(8)]);
+      ledger.logs.onTruncate(1n, START, START);
+      ledger.logs.onTruncated(1n, START);
+      ledger.logs.onWrite(1n, later(START, 8), [new Uint8Array(8)]);
     },
   ],
   [
