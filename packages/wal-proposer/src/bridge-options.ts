@@ -5,6 +5,7 @@ import type { Lsn } from "@millrace/lsn";
 import type { ClientOptions } from "@millrace/pg-wire";
 import type { Configuration, ProtocolVersion } from "@millrace/wal-protocol";
 import type { AcceptorAddress, AcceptorConnectionOptions } from "./acceptor-connection.js";
+import { DIVERGENCE_WINDOW_BYTES_DEFAULT } from "./divergence-check.js";
 import type { SettingWarning } from "./postgres-settings.js";
 import type { AcceptorStatus } from "./proposer-options.js";
 import { CONNECTION_TIMEOUT_MS_DEFAULT, RECONNECT_MS_DEFAULT } from "./proposer-events.js";
@@ -26,7 +27,7 @@ export const CLOSE_TIMEOUT_MS_DEFAULT = 10_000;
 export interface BridgeAcceptor extends AcceptorAddress {
   /** Needed to create a timeline; otherwise learnt. */
   readonly nodeId?: bigint;
-  /** Where its HTTP side is; not used here but handed to `createTimeline`. */
+  /** Where its HTTP side is; not used here but handed to `createTimeline` and `digest`. */
   readonly httpUrl?: string;
 }
 
@@ -44,6 +45,14 @@ export interface CreateTimelineRequest {
   readonly commitLsn: Lsn;
 }
 
+/** Asks one acceptor, by whatever means it is managed. `signal` says that nobody waits for the answer any more. */
+export type DigestSource = (
+  acceptor: BridgeAcceptor,
+  fromLsn: Lsn,
+  untilLsn: Lsn,
+  signal: AbortSignal,
+) => Promise<string>;
+
 /** See the members. Only the first five have no default. */
 export interface BridgeOptions {
   /** A primary, and a user that may replicate. To create a timeline it must also be allowed to call pg_switch_wal. */
@@ -55,6 +64,13 @@ export interface BridgeOptions {
   readonly timelineId: string;
   /** Creates the timeline on one acceptor, by whatever means that acceptor is managed. */
   readonly createTimeline: (request: CreateTimelineRequest, signal: AbortSignal) => Promise<void>;
+  /**
+   * The sha256, in hexadecimal digits, of the WAL that one acceptor holds between two positions; rejects if it does
+   * not hold all of it. Without this function only positions are compared at an election, and a warning says so.
+   */
+  readonly digest?: DigestSource;
+  /** How far below the start of the term PostgreSQL's bytes are compared with the acceptors'. */
+  readonly divergenceWindowBytes?: number;
   readonly applicationName?: string;
   readonly retainSlot?: string;
   readonly ringBytes?: number;
@@ -77,6 +93,7 @@ export interface BridgeOptions {
 }
 
 type Defaulted =
+  | "divergenceWindowBytes"
   | "applicationName"
   | "retainSlot"
   | "ringBytes"
@@ -100,6 +117,7 @@ export function bridgeSettings(options: BridgeOptions): BridgeSettings {
   }
   return {
     ...options,
+    divergenceWindowBytes: options.divergenceWindowBytes ?? DIVERGENCE_WINDOW_BYTES_DEFAULT,
     applicationName: options.applicationName ?? APPLICATION_NAME_DEFAULT,
     retainSlot: options.retainSlot ?? RETAIN_SLOT_DEFAULT,
     ringBytes: options.ringBytes ?? RING_BYTES_DEFAULT,

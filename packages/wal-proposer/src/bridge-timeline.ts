@@ -3,6 +3,7 @@
  * timeline exists wherever it has to. Each round starts from what the acceptors say, so that a bridge that died
  * between any two steps is continued by the next one.
  */
+import { INVALID_LSN, maxLsn } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
 import { probeAcceptor } from "./acceptor-probe.js";
 import type { AcceptorProbe } from "./acceptor-probe.js";
@@ -25,11 +26,12 @@ export interface EnsureTimelineOptions {
 /**
  * Resolves when an election may be held, or when `signal` is aborted.
  *
+ * @returns the highest commit position that any acceptor showed; 0/0 if none did
  * @throws {ProposerError} what cannot become better by waiting: ERR_BRIDGE_NODE_ID, ERR_BRIDGE_STANDBY,
  *   ERR_BRIDGE_ACCEPTOR, ERR_BRIDGE_BOOTSTRAP_CONFLICT, ERR_BRIDGE_BOOTSTRAP_POSITION, ERR_BRIDGE_WAL_REMOVED,
  *   ERR_BRIDGE_POSTGRES
  */
-export async function ensureTimeline(options: EnsureTimelineOptions): Promise<void> {
+export async function ensureTimeline(options: EnsureTimelineOptions): Promise<Lsn> {
   const { settings, signal } = options;
   while (!signal.aborted) {
     const probes = await probeAll(options);
@@ -40,7 +42,7 @@ export async function ensureTimeline(options: EnsureTimelineOptions): Promise<vo
         const detail = `${acceptor?.host}:${acceptor?.port} has lost the timeline and is left out`;
         publishNotice({ type: "warning", warning: "timeline_missing", detail });
       }
-      return;
+      return highestCommit(probes);
     }
     if (step.type === "create") {
       const startLsn = await beginning(options, step.startLsn);
@@ -50,6 +52,12 @@ export async function ensureTimeline(options: EnsureTimelineOptions): Promise<vo
     }
     await delay(settings.clock, withJitter(settings.reconnectMs, settings.random), signal);
   }
+  return INVALID_LSN;
+}
+
+function highestCommit(probes: readonly AcceptorProbe[]): Lsn {
+  const commits = probes.map((probe) => (probe.type === "present" ? probe.commitLsn : INVALID_LSN));
+  return maxLsn(INVALID_LSN, ...commits);
 }
 
 function probeAll(options: EnsureTimelineOptions): Promise<AcceptorProbe[]> {

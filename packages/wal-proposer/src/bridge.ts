@@ -4,18 +4,15 @@
  *
  * The order of a life, which is that of one term: look at PostgreSQL (a primary, timeline 1, a version we know),
  * take the retain slot (nobody else may work on this PostgreSQL), see to it that the timeline exists on all
- * acceptors, win an election, compare the winner's position with PostgreSQL's, and only then tell the acceptors and
- * stream. Whatever ends it is final and says why in `closed`; the owner opens a new one, with a delay that grows if
+ * acceptors, win an election, compare PostgreSQL's log with theirs, and only then tell the acceptors and stream. Whatever ends it is final and says why in `closed`; the owner opens a new one, with a delay that grows if
  * lives are short, since every one adds an entry to the term history.
  *
- * Not here yet: comparing the bytes below the term's start with what acceptors hold (only positions are compared),
- * acceptors as donors of WAL that PostgreSQL no longer has, timelines above 1, surviving a restart of PostgreSQL
- * within one term.
+ * Not here yet: acceptors as donors of WAL that PostgreSQL no longer has, timelines above 1, surviving a restart of
+ * PostgreSQL within one term.
  */
-import { distanceBytes, formatLsn, INVALID_LSN } from "@millrace/lsn";
+import { INVALID_LSN } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
-import { WalDecodeError, WalDecoder } from "@millrace/wal-decoder";
-import { checkIdentity, prepareGround, TIMELINE_ID } from "./bridge-ground.js";
+import { prepareGround, TIMELINE_ID } from "./bridge-ground.js";
 import type { BridgeGround } from "./bridge-ground.js";
 import { bridgeSettings, isLegalMove } from "./bridge-options.js";
 import type {
@@ -27,13 +24,16 @@ import type {
 } from "./bridge-options.js";
 import { ensureTimeline } from "./bridge-timeline.js";
 import { CatchUpReader } from "./catch-up-reader.js";
+import { compareWithAcceptors } from "./bridge-divergence.js";
+import { publishNotice } from "./diagnostics.js";
 import { ProposerError } from "./errors.js";
 import type { ProposerErrorCode } from "./errors.js";
-import { connectReplication, identifySystem } from "./postgres-connection.js";
-import { PostgresSource } from "./postgres-source.js";
-import { publishNotice } from "./diagnostics.js";
+import type { PostgresSource } from "./postgres-source.js";
+import { openSource } from "./primary-source.js";
+import type { PrimaryOptions } from "./primary-source.js";
 import { Proposer } from "./proposer.js";
 import type { ElectionResult } from "./proposer-options.js";
+import { StreamDecoder } from "./stream-decoder.js";
 import { delay } from "./timers.js";
 import { WalRing } from "./wal-ring.js";
 
@@ -49,7 +49,9 @@ export class Bridge implements AsyncDisposable {
   #state: BridgeState = "bootstrapping";
   #source: PostgresSource | undefined;
   #ring: WalRing | undefined;
-  #decoder: WalDecoder | undefined;
+  #decoder: StreamDecoder | undefined;
+  /** What acceptors had committed before the election, as far as they said. */
+  #knownCommitLsn: Lsn = INVALID_LSN;
   /** Chunks that are on their way to the acceptors and not yet decoded. */
   #undecoded: Uint8Array[] = [];
   #end: BridgeEnd | undefined;
@@ -209,7 +211,7 @@ export class Bridge implements AsyncDisposable {
   async #live(): Promise<void> {
     void this.#watchSlot();
     try {
-      await ensureTimeline({
+      this.#knownCommitLsn = await ensureTimeline({
         settings: this.#settings,
         identity: this.#ground.identity,
         openReader: (fromLsn, signal) => this.#openReader(fromLsn, signal),
@@ -233,7 +235,20 @@ export class Bridge implements AsyncDisposable {
     try {
       this.#move("checking");
       this.#ground.slot.advance(result.truncateLsn);
-      const source = await this.#openSource(result);
+      const primary = this.#primaryOptions(result.termStartLsn);
+      this.#decoder = await compareWithAcceptors({
+        primary,
+        settings: this.#settings,
+        identity: this.#ground.identity,
+        result,
+        commonLsns: () => this.#proposer.wantedLsns(),
+        commitLsn: this.#knownCommitLsn,
+      });
+      const source = await openSource(primary, () => this.#proposer.wantedLsns(), {
+        wal: (bytes) => this.#onWal(bytes),
+        batch: () => this.#onBatch(),
+        committedLsn: () => this.#proposer.core.commitLsn,
+      });
       if (this.#abort.signal.aborted) {
         source.destroy();
         return;
@@ -251,58 +266,14 @@ export class Bridge implements AsyncDisposable {
     }
   }
 
-  /** Compares PostgreSQL with the election's result and starts the stream as low as is useful and possible. */
-  async #openSource(result: ElectionResult): Promise<PostgresSource> {
-    const { postgres, applicationName, reportApply, clock } = this.#settings;
-    let above: Lsn = INVALID_LSN;
-    for (;;) {
-      const { signal } = this.#abort;
-      const connection = await connectReplication(postgres, applicationName, signal);
-      const drop = (): void => connection.destroy();
-      signal.addEventListener("abort", drop);
-      let startLsn = result.termStartLsn;
-      try {
-        const now = await identifySystem(connection);
-        checkIdentity(now, this.#ground.identity.systemId);
-        checkNotLost(result.termStartLsn, now.flushLsn);
-        startLsn = this.#startLsn(result.termStartLsn, above);
-        return await PostgresSource.open({
-          connection,
-          startLsn,
-          timelineId: TIMELINE_ID,
-          floorLsn: result.termStartLsn,
-          reportApply,
-          reportIntervalMs: this.#ground.reportIntervalMs,
-          clock,
-          expectData: startLsn < now.flushLsn,
-          handlers: {
-            wal: (bytes) => this.#onWal(bytes),
-            batch: () => this.#onBatch(),
-            committedLsn: () => this.#proposer.core.commitLsn,
-          },
-        });
-      } catch (error) {
-        connection.destroy();
-        const isRemoved = error instanceof ProposerError && error.code === "ERR_BRIDGE_WAL_REMOVED";
-        if (!isRemoved || startLsn === result.termStartLsn) throw error;
-        above = startLsn;
-      } finally {
-        signal.removeEventListener("abort", drop);
-      }
-    }
-  }
-
-  /**
-   * Where to start: the lowest position above `above` that an acceptor needs, as far as that is within half a ring of
-   * the term's start. An acceptor further behind has a reader of its own and does not hold up everybody's commits.
-   */
-  #startLsn(termStartLsn: Lsn, above: Lsn): Lsn {
-    const nearBytes = BigInt(Math.floor(this.#settings.ringBytes / 2));
-    let startLsn = termStartLsn;
-    for (const lsn of this.#proposer.wantedLsns()) {
-      if (lsn > above && lsn < startLsn && distanceBytes(lsn, termStartLsn) <= nearBytes) startLsn = lsn;
-    }
-    return startLsn;
+  #primaryOptions(termStartLsn: Lsn): PrimaryOptions {
+    return {
+      settings: this.#settings,
+      systemId: this.#ground.identity.systemId,
+      reportIntervalMs: this.#ground.reportIntervalMs,
+      termStartLsn,
+      signal: this.#abort.signal,
+    };
   }
 
   #startStreaming(source: PostgresSource): void {
@@ -310,14 +281,8 @@ export class Bridge implements AsyncDisposable {
     const startLsn = source.receivedLsn;
     this.#source = source;
     this.#ring = new WalRing({ startLsn, capacityBytes: this.#settings.ringBytes });
-    this.#decoder = new WalDecoder({
-      startLsn,
-      pgMajor: identity.major,
-      segmentBytes: identity.segmentBytes,
-      systemId: identity.systemId,
-      timelines: new Set([TIMELINE_ID]),
-      start: "record",
-    });
+    this.#decoder ??= new StreamDecoder(identity, TIMELINE_ID, startLsn, "record");
+    this.#decoder.resumeAt(startLsn);
     this.#move("streaming");
     this.#proposer.startStreaming(this.#ring);
     this.#resolveStreaming();
@@ -334,19 +299,9 @@ export class Bridge implements AsyncDisposable {
       this.#proposer.walAvailable();
       const chunks = this.#undecoded;
       this.#undecoded = [];
-      this.#decode(chunks);
+      for (const bytes of chunks) this.#decoder?.feed(bytes);
     }
     return this.#proposer.room();
-  }
-
-  #decode(chunks: readonly Uint8Array[]): void {
-    try {
-      for (const bytes of chunks) this.#decoder?.feed(bytes);
-    } catch (error) {
-      if (!(error instanceof WalDecodeError)) throw error;
-      const message = `PostgreSQL's stream is not valid WAL: ${error.message}`;
-      throw new ProposerError("ERR_BRIDGE_WAL_INVALID", message, { cause: error });
-    }
   }
 
   #move(to: BridgeState): void {
@@ -377,19 +332,10 @@ export class Bridge implements AsyncDisposable {
   }
 }
 
-/** @throws {ProposerError} ERR_BRIDGE_WAL_LOST; nothing was truncated on any acceptor by then */
-function checkNotLost(termStartLsn: Lsn, flushLsn: Lsn): void {
-  if (termStartLsn <= flushLsn) return;
-  throw new ProposerError(
-    "ERR_BRIDGE_WAL_LOST",
-    `acceptors have WAL up to ${formatLsn(termStartLsn)}, PostgreSQL only up to ${formatLsn(flushLsn)}: it was ` +
-      "restored from a backup or has lost its disk, and must be rebuilt from the acceptors' WAL",
-  );
-}
-
 /** The reasons that are not just "failed": what they have in common is what an operator does about them. */
 const END_REASONS: Partial<Record<ProposerErrorCode, BridgeEnd["reason"]>> = {
   ERR_BRIDGE_WAL_LOST: "divergence",
+  ERR_BRIDGE_DIVERGED: "divergence",
   ERR_BRIDGE_WAL_GAP: "divergence",
   ERR_BRIDGE_WAL_INVALID: "divergence",
   ERR_BRIDGE_POSTGRES: "pg_lost",

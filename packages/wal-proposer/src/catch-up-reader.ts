@@ -19,13 +19,17 @@ import { StatusSender } from "./status-sender.js";
 import type { Clock } from "./timers.js";
 
 /** See the members. */
-export interface CatchUpReaderOptions {
-  readonly postgres: ClientOptions;
-  readonly applicationName: string;
+export interface CatchUpStreamOptions {
   readonly fromLsn: Lsn;
   readonly timelineId: number;
   readonly reportIntervalMs: number;
   readonly clock: Clock;
+}
+
+/** See the members. */
+export interface CatchUpReaderOptions extends CatchUpStreamOptions {
+  readonly postgres: ClientOptions;
+  readonly applicationName: string;
   readonly signal?: AbortSignal;
 }
 
@@ -37,7 +41,7 @@ export class CatchUpReader implements CatchUpStream {
   readonly #sender: StatusSender;
   #nextLsn: Lsn;
 
-  private constructor(options: CatchUpReaderOptions, connection: ClientConnection, stream: CopyBothStream) {
+  private constructor(options: CatchUpStreamOptions, connection: ClientConnection, stream: CopyBothStream) {
     this.#connection = connection;
     this.#stream = stream;
     this.#nextLsn = options.fromLsn;
@@ -63,7 +67,16 @@ export class CatchUpReader implements CatchUpStream {
    * @throws {ProposerError} ERR_BRIDGE_POSTGRES; that the WAL is gone shows at the first `next`
    */
   static async open(options: CatchUpReaderOptions): Promise<CatchUpReader> {
-    const connection = await connectReplication(options.postgres, options.applicationName, options.signal);
+    const { postgres, applicationName, signal } = options;
+    return CatchUpReader.start(await connectReplication(postgres, applicationName, signal), options);
+  }
+
+  /**
+   * Starts to stream on `connection`, which is given: it goes with the reader, or at once if this fails.
+   *
+   * @throws {ProposerError} as `open`
+   */
+  static async start(connection: ClientConnection, options: CatchUpStreamOptions): Promise<CatchUpReader> {
     try {
       const command = startReplication(options.fromLsn, options.timelineId);
       return new CatchUpReader(options, connection, await connection.startCopyBoth(command));

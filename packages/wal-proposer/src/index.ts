@@ -53,7 +53,9 @@ export type {
   BridgeState,
   BridgeStatus,
   CreateTimelineRequest,
+  DigestSource,
 } from "./bridge-options.js";
+export { DIVERGENCE_WINDOW_BYTES_DEFAULT } from "./divergence-check.js";
 export { durabilityWarnings } from "./postgres-settings.js";
 export type { DurabilitySettings, SettingWarning } from "./postgres-settings.js";
 export { RESTART_DELAY_MAX_MS, RESTART_DELAY_MIN_MS, restartDelayMs } from "./restart-backoff.js";

@@ -39,11 +39,8 @@ import type { AcceptorView, ProposerCoreOptions, ProposerEffect, ProposerEvent }
 import { TermState } from "./term-state.js";
 import type { ProposerState } from "./term-state.js";
 
-export type { AcceptorState } from "./acceptor-progress.js";
 export type {
   AcceptorView,
-  AlarmCode,
-  DisconnectReason,
   ProposerCoreOptions,
   ProposerEffect,
   ProposerEvent,

@@ -122,9 +122,12 @@ export class Proposer implements Disposable {
     this.#dispatch({ type: "wal-available", endLsn: this.#ring.endLsn, nowMs: this.#nowMs() });
   }
 
-  /** Where each connected acceptor's next byte is; after the election also before streaming has started. */
-  wantedLsns(): readonly Lsn[] {
-    return this.#slots.flatMap((_, index) => this.#core.wantsLsn(index) ?? []);
+  /**
+   * For each connected acceptor, by index, where its next byte is; undefined for the others. After the election also
+   * before streaming has started: up to there its log is the adopted one.
+   */
+  wantedLsns(): readonly (Lsn | undefined)[] {
+    return this.#slots.map((_, index) => this.#core.wantsLsn(index));
   }
 
   /**

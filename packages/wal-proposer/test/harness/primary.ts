@@ -1,5 +1,5 @@
 // A real PostgreSQL primary whose commits wait for "walbridge", three test acceptors, and a bridge between them.
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { addBytes, segmentFileName, segmentNumber, segmentOffset } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
@@ -19,6 +19,8 @@ export class Primary implements AsyncDisposable {
   readonly cluster: PostgresCluster;
   readonly postgres: ClientOptions;
   readonly acceptors: readonly TestAcceptor[];
+  /** All ranges that bridges asked a digest of. */
+  readonly digests: { readonly fromLsn: Lsn; readonly untilLsn: Lsn }[] = [];
   readonly #installation: PostgresInstallation;
   readonly #directory: AsyncDisposable;
   readonly #connections: ClientConnection[] = [];
@@ -71,9 +73,13 @@ export class Primary implements AsyncDisposable {
   /** Creates the timeline as the HTTP side of an acceptor would. */
   create({ acceptor, startLsn, configuration }: CreateTimelineRequest): void {
     const wal = { pgMajor: this.#installation.major, segmentBytes: SEGMENT_BYTES };
-    this.acceptors
-      .find(({ port }) => port === acceptor.port)
-      ?.createTimeline({ startLsn, configuration, wal });
+    this.#acceptorAt(acceptor.port).createTimeline({ startLsn, configuration, wal });
+  }
+
+  #acceptorAt(port: number): TestAcceptor {
+    const acceptor = this.acceptors.find((candidate) => candidate.port === port);
+    if (acceptor === undefined) throw new Error(`no acceptor listens on ${port}`);
+    return acceptor;
   }
 
   options(): BridgeOptions {
@@ -83,6 +89,10 @@ export class Primary implements AsyncDisposable {
       tenantId: TENANT,
       timelineId: TIMELINE,
       createTimeline: async (request) => this.create(request),
+      digest: (acceptor, fromLsn, untilLsn) => {
+        this.digests.push({ fromLsn, untilLsn });
+        return this.#acceptorAt(acceptor.port).digest(fromLsn, untilLsn);
+      },
       reconnectMs: 100,
     };
   }
@@ -91,6 +101,15 @@ export class Primary implements AsyncDisposable {
     const bridge = await Bridge.open({ ...this.options(), ...options });
     this.#bridges.push(bridge);
     return bridge;
+  }
+
+  /** Deletes the segments from `lsn` on, as a disk might that lies about what is durable. PostgreSQL must be down. */
+  loseWalFrom(lsn: Lsn): number {
+    const directory = join(this.cluster.dataDirectory, "pg_wal");
+    const first = segmentFileName(1, segmentNumber(lsn, SEGMENT_BYTES), SEGMENT_BYTES);
+    const lost = readdirSync(directory).filter((name) => /^[0-9A-F]{24}$/.test(name) && name >= first);
+    for (const name of lost) rmSync(join(directory, name));
+    return lost.length;
   }
 
   /** PostgreSQL's own copy of [beginLsn, endLsn). */

@@ -1,5 +1,6 @@
 // A single-minded acceptor for tests: the protocol's rules without a disk. It keeps all WAL in memory, votes, and
 // answers at once unless it is told to hold its acknowledgements. Not a model of durability.
+import { createHash } from "node:crypto";
 import { createServer } from "node:net";
 import type { AddressInfo, Server } from "node:net";
 import type { Duplex } from "node:stream";
@@ -128,6 +129,21 @@ export class TestAcceptor implements AsyncDisposable {
       decoder: undefined,
     };
     this.#changed();
+  }
+
+  /** As the HTTP side of an acceptor would answer. */
+  async digest(fromLsn: Lsn, untilLsn: Lsn): Promise<string> {
+    const state = this.#need();
+    if (this.#refuse) throw new Error("connection refused");
+    if (fromLsn < state.timeline.startLsn || untilLsn > state.flushLsn) throw new Error("not that WAL");
+    return createHash("sha256").update(this.bytes(fromLsn, untilLsn)).digest("hex");
+  }
+
+  /** As if the disk had changed one bit. */
+  flipBit(lsn: Lsn): void {
+    const { bytes, timeline } = this.#need();
+    const at = Number(lsn - timeline.startLsn);
+    bytes[at] = (bytes[at] ?? 0) ^ 1;
   }
 
   /** As if another proposer had been elected. */

@@ -1,0 +1,83 @@
+/**
+ * The divergence check as the bridge runs it: which stretch, which voters, and what to do without digests.
+ *
+ * Kept apart from the check itself, which knows neither options nor acceptor addresses.
+ */
+import type { Lsn } from "@millrace/lsn";
+import { TIMELINE_ID } from "./bridge-ground.js";
+import type { BridgeSettings } from "./bridge-options.js";
+import { publishNotice } from "./diagnostics.js";
+import { checkDivergence, comparisonStart } from "./divergence-check.js";
+import type { Voter } from "./divergence-check.js";
+import type { PostgresIdentity } from "./postgres-connection.js";
+import { openForCheck } from "./primary-source.js";
+import type { PrimaryOptions } from "./primary-source.js";
+import type { ElectionResult } from "./proposer-options.js";
+import { StreamDecoder } from "./stream-decoder.js";
+
+/** See the members. */
+export interface CompareOptions {
+  readonly primary: PrimaryOptions;
+  readonly settings: BridgeSettings;
+  readonly identity: PostgresIdentity;
+  readonly result: ElectionResult;
+  /** For each acceptor, up to where its log is the adopted one; undefined for those that have not voted. */
+  readonly commonLsns: () => readonly (Lsn | undefined)[];
+  /** The highest commit position that acceptors showed before the election. */
+  readonly commitLsn: Lsn;
+}
+
+/**
+ * Compares PostgreSQL's bytes below the term's start with those of the voters.
+ *
+ * @returns a decoder that stands at the term's start and has seen what is before; undefined if nothing was compared,
+ *   because there is nothing below the start or nobody can be asked (a warning says so then)
+ * @throws {ProposerError} as `checkDivergence` and `openForCheck`
+ */
+export async function compareWithAcceptors(options: CompareOptions): Promise<StreamDecoder | undefined> {
+  const { settings, identity, result, primary } = options;
+  const { digest, clock } = settings;
+  const { termStartLsn, truncateLsn, history } = result;
+  const beginLsn = history[0]?.lsn ?? termStartLsn;
+  const fromLsn = comparisonStart({
+    beginLsn,
+    termStartLsn,
+    truncateLsn,
+    commitLsn: options.commitLsn,
+    windowBytes: settings.divergenceWindowBytes,
+    segmentBytes: identity.segmentBytes,
+  });
+  if (fromLsn === termStartLsn) return undefined;
+  if (digest === undefined) {
+    const detail = "no digest function was given: only positions are compared with the acceptors";
+    publishNotice({ type: "warning", warning: "divergence_unchecked", detail });
+    return undefined;
+  }
+  const voters = (): readonly Voter[] => {
+    const commonLsns = options.commonLsns();
+    return settings.acceptors.flatMap((acceptor, index): Voter[] => {
+      const endLsn = commonLsns[index];
+      if (endLsn === undefined) return [];
+      const name = `${acceptor.host}:${acceptor.port}`;
+      return [{ name, endLsn, digest: (from, until, signal) => digest(acceptor, from, until, signal) }];
+    });
+  };
+  const decoder = new StreamDecoder(
+    identity,
+    TIMELINE_ID,
+    fromLsn,
+    fromLsn === beginLsn ? "record" : "anywhere",
+  );
+  await checkDivergence({
+    fromLsn,
+    termStartLsn,
+    voters,
+    stream: await openForCheck(primary, fromLsn),
+    decoder,
+    retryMs: settings.reconnectMs,
+    timeoutMs: settings.connectionTimeoutMs,
+    clock,
+    signal: primary.signal,
+  });
+  return decoder;
+}
