@@ -34,6 +34,8 @@ const SOCKET_DIRECTORY_LENGTH_MAX = 107 - "/.s.PGSQL.65535".length;
 /** The number in the socket's file name when there is no TCP port. */
 const SOCKET_PORT = 5432;
 const SETTINGS_FILE = "postgresql.millrace.conf";
+/** A failing statement is logged with its text, which may hold a password: for the owner only, as PostgreSQL does. */
+const LOG_FILE_MODE = 0o600;
 
 /** How to shut down, in PostgreSQL's words: wait for clients, end them, or leave recovery to the next start. */
 export type StopMode = "smart" | "fast" | "immediate";
@@ -131,6 +133,8 @@ export class PostgresCluster implements AsyncDisposable {
       );
     }
     await rename(half, cluster.dataDirectory);
+    // initdb has synced what is inside; without this a power cut could take the name, and with it the database.
+    await syncDirectory(options.directory);
     return cluster;
   }
 
@@ -185,21 +189,24 @@ export class PostgresCluster implements AsyncDisposable {
    * Starts the server and resolves once it accepts connections. A server that an ended process left running on
    * this directory is stopped first. Starting a running cluster does nothing.
    *
-   * @throws {PostgresProcessError} ERR_POSTGRES_START with the end of the log; ERR_POSTGRES_STOP_TIMEOUT if a
-   *   left-over server does not end
+   * @param signal calls the start off as long as there is no postmaster yet; one that is there is ended by `stop`,
+   *   which makes this reject at once however much there is to recover
+   * @throws {PostgresProcessError} ERR_POSTGRES_START with the end of the log, or because it was called off;
+   *   ERR_POSTGRES_STOP_TIMEOUT if a left-over server does not end
    */
-  async start(): Promise<void> {
+  async start(signal?: AbortSignal): Promise<void> {
     if (this.#child !== undefined) return;
-    await this.#stopLeftOver();
+    await this.#stopLeftOver(signal);
     if (this.#options.port === 0 && this.#port === undefined) this.#port = await freePort();
     await this.#placeSocket();
     await this.#writeSettings();
-    const log = await open(this.logFile, "a");
+    const log = await open(this.logFile, "a", LOG_FILE_MODE);
     try {
+      throwIfCalledOff(signal); // nothing is awaited between this and the child
       const child = spawn(join(this.installation.binDirectory, "postgres"), ["-D", this.dataDirectory], {
         ...spawnIdentity(),
         cwd: "/",
-        env: { ...process.env, LC_ALL: "C", PGDATA: this.dataDirectory },
+        env: serverEnvironment(process.env, this.dataDirectory),
         stdio: ["ignore", log.fd, log.fd],
         detached: true,
       });
@@ -355,7 +362,7 @@ export class PostgresCluster implements AsyncDisposable {
     return text.slice(-LOG_TAIL_BYTES);
   }
 
-  async #stopLeftOver(): Promise<void> {
+  async #stopLeftOver(abort: AbortSignal | undefined): Promise<void> {
     const pid = leftOverPostmaster(this.dataDirectory);
     if (pid === undefined) return;
     for (const signal of ["SIGINT", "SIGQUIT", "SIGKILL"] as const) {
@@ -365,7 +372,8 @@ export class PostgresCluster implements AsyncDisposable {
       } catch {
         return; // it ended meanwhile
       }
-      if (await ended(family, STOP_TIMEOUT_MS / 6)) return;
+      if (await ended(family, STOP_TIMEOUT_MS / 6, abort)) return;
+      throwIfCalledOff(abort);
     }
     throw new PostgresProcessError(
       "ERR_POSTGRES_STOP_TIMEOUT",
@@ -374,12 +382,38 @@ export class PostgresCluster implements AsyncDisposable {
   }
 }
 
+function throwIfCalledOff(signal: AbortSignal | undefined): void {
+  if (signal?.aborted === true) {
+    throw new PostgresProcessError("ERR_POSTGRES_START", "the start of PostgreSQL was called off");
+  }
+}
+
+async function syncDirectory(directory: string): Promise<void> {
+  const handle = await open(directory, "r");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/**
+ * Our environment without what configures us or a client: the server's account, which need not be ours, can read it
+ * in /proc, and a variable of ours may hold a connection URL.
+ */
+function serverEnvironment(environment: NodeJS.ProcessEnv, dataDirectory: string): NodeJS.ProcessEnv {
+  const kept = Object.entries(environment).filter(([name]) => !/^(MILLRACE_|PG)/.test(name));
+  return { ...Object.fromEntries(kept), LC_ALL: "C", PGDATA: dataDirectory };
+}
+
 /**
  * Starts a shell that waits for our end and then shuts the postmaster down, fast first and hard if that takes long.
- * It learns of our end by the pipe that only we hold open, so it works however we end.
+ * It learns of our end by the pipe that only we hold open, so it works however we end. It leaves as soon as the
+ * postmaster has, because the id may be another process's by the time of the second signal.
  */
 function watchOwner(postmaster: number): ChildProcess {
-  const script = 'read -r _; kill -INT "$1"; sleep 10; kill -QUIT "$1"';
+  const script =
+    'read -r _; kill -INT "$1" || exit; for _ in 1 2 3 4 5 6 7 8 9 10; do sleep 1; kill -0 "$1" || exit; done; kill -QUIT "$1"';
   const watcher = spawn("/bin/sh", ["-c", script, "sh", String(postmaster)], {
     cwd: "/",
     stdio: ["pipe", "ignore", "ignore"],

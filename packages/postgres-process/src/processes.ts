@@ -47,11 +47,15 @@ export function childrenOf(pid: number): number[] {
   }
 }
 
-/** Resolves to true once none of `pids` runs, to false when `timeoutMs` is over first. */
-export async function ended(pids: readonly number[], timeoutMs: number): Promise<boolean> {
+/** Resolves to true once none of `pids` runs, to false when `timeoutMs` is over or `signal` is aborted first. */
+export async function ended(
+  pids: readonly number[],
+  timeoutMs: number,
+  signal?: AbortSignal,
+): Promise<boolean> {
   const deadline = Date.now() + timeoutMs;
   while (pids.some(isRunning)) {
-    if (Date.now() >= deadline) return false;
+    if (Date.now() >= deadline || signal?.aborted === true) return false;
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
   return true;

@@ -122,17 +122,40 @@ export interface OwnPostgresOptions {
   readonly settings: Readonly<Record<string, string>>;
 }
 
-/** The cluster in `directory`, made by initdb when there is none yet. Not started. */
-export async function openOwnPostgres(options: OwnPostgresOptions): Promise<PostgresCluster> {
+/**
+ * The cluster in `directory`, made by initdb when there is none yet. Not started.
+ *
+ * @param isRecorded the data directory knows this cluster: then it is never replaced by an empty one, which the
+ *   acceptors would refuse, after it had been taken for the database
+ * @throws {ServerError} ERR_SERVER_DATA when a recorded cluster is not there; ERR_SERVER_POSTGRES
+ */
+export async function openOwnPostgres(
+  options: OwnPostgresOptions,
+  isRecorded: boolean,
+): Promise<PostgresCluster> {
   try {
-    return (await PostgresCluster.open(options)) ?? (await PostgresCluster.create(options));
+    const found = await PostgresCluster.open(options);
+    if (found !== undefined) return found;
+    if (!isRecorded) return await PostgresCluster.create(options);
   } catch (error) {
     throw new ServerError("ERR_SERVER_POSTGRES", describeError(error), { cause: error });
   }
+  throw new ServerError(
+    "ERR_SERVER_DATA",
+    `the PostgreSQL cluster of this data directory is not in ${options.directory} any more: ` +
+      "put it back, or start anew with another --data-dir",
+  );
 }
 
-/** Runs the cluster under a supervisor: a postmaster that dies is noticed and reported as ended. */
-export function runCluster(cluster: PostgresCluster, events: ChildEvents): RunningChild {
+/** What running a cluster takes of it. */
+export type RunnableCluster = Pick<PostgresCluster, "start" | "stop" | "kill" | "running" | "pid">;
+
+/**
+ * Runs the cluster under a supervisor: a postmaster that dies is noticed and reported as ended. One that is still
+ * recovering is ended like any other, since that may take longer than anybody wants to wait for the end.
+ */
+export function runCluster(cluster: RunnableCluster, events: ChildEvents): RunningChild {
+  const callOff = new AbortController();
   let watch: NodeJS.Timeout | undefined;
   let over = false;
   const end = (how: string): void => {
@@ -141,8 +164,9 @@ export function runCluster(cluster: PostgresCluster, events: ChildEvents): Runni
     clearInterval(watch);
     events.ended(how, undefined);
   };
-  const started = cluster.start().then(
+  const started = cluster.start(callOff.signal).then(
     () => {
+      if (over) return;
       events.ready();
       watch = setInterval(() => {
         if (!cluster.running) end("the postmaster is gone");
@@ -153,7 +177,8 @@ export function runCluster(cluster: PostgresCluster, events: ChildEvents): Runni
     },
   );
   const stop = async (mode: "fast" | "immediate"): Promise<void> => {
-    await started;
+    callOff.abort();
+    if (!cluster.running) await started;
     if (mode === "fast") await cluster.stop("fast");
     else await cluster.stop("immediate", IMMEDIATE_STOP_MS).catch(() => cluster.kill());
     end(`${mode} shutdown`);

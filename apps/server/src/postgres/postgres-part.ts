@@ -98,13 +98,16 @@ async function openOwn(
   if (!directory.startsWith(dataDirectory)) {
     logger.info(`PostgreSQL's account cannot reach ${dataDirectory}; the cluster is in ${directory}`);
   }
-  const cluster = await openOwnPostgres({
-    installation,
-    directory,
-    port: options.port,
-    password: ownPassword(dataDirectory),
-    settings: ownSettings(options.applicationName, options.settings),
-  });
+  const cluster = await openOwnPostgres(
+    {
+      installation,
+      directory,
+      port: options.port,
+      password: ownPassword(dataDirectory),
+      settings: ownSettings(options.applicationName, options.settings),
+    },
+    record !== undefined,
+  );
   const instance =
     options.instance ??
     createInstance(dataDirectory, {
