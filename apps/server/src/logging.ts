@@ -34,6 +34,13 @@ export interface LogOptions {
   readonly write?: (text: string) => void;
 }
 
+function standardError(): DestinationStream {
+  const destination = pino.destination({ fd: 2, sync: true });
+  // A full disk or a closed terminal costs log lines, not the server.
+  destination.on("error", () => undefined);
+  return destination;
+}
+
 /** A logger that writes as `options` say. */
 export function createLogger(options: LogOptions): Logger {
   const write = options.write;
@@ -55,7 +62,7 @@ export function createLogger(options: LogOptions): Logger {
       sync: true,
     });
   } else {
-    destination = write === undefined ? pino.destination({ fd: 2, sync: true }) : { write };
+    destination = write === undefined ? standardError() : { write };
   }
   return pino({ level: options.level, base: { pid: process.pid } }, destination);
 }

@@ -39,6 +39,8 @@ export async function listenHttp(app: Hono, address: HostPort): Promise<HttpList
     });
     server.listen({ host: address.host, port: address.port }, resolve);
   });
+  // A connection that cannot be accepted (no descriptor, no memory) is its client's loss, not this process's end.
+  server.on("error", () => undefined);
   const { port } = server.address() as AddressInfo;
   let closed: Promise<void> | undefined;
   const close = (): Promise<void> => {

@@ -4,6 +4,9 @@
  * A process on its own obeys SIGINT, SIGTERM and SIGHUP; a second one ends it at once. A part of the all-in-one
  * ignores these signals and obeys the IPC channel only: Ctrl-C reaches the whole process group and a service manager
  * signals every process, but PostgreSQL, bridge and acceptors must end in this order, and the parent knows it.
+ *
+ * A broken output never ends a process by itself: Node would throw, and what runs would be left behind. If the reader
+ * of standard output has gone, as in `millrace demo | head`, a process on its own ends the orderly way.
  */
 import { EXIT } from "../errors.js";
 import { isExpectEndMessage, isStopMessage } from "./messages.js";
@@ -12,7 +15,8 @@ import type { ChildMessage } from "./messages.js";
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 /** Why a process is asked to end. */
-export type StopReason = (typeof SIGNALS)[number] | "parent asked" | "parent is gone";
+export type StopReason =
+  (typeof SIGNALS)[number] | "parent asked" | "parent is gone" | "nobody reads the output";
 
 /** The one place that says when to end. Installed once per process. */
 export interface Lifetime {
@@ -62,9 +66,12 @@ export function installLifetime(): Lifetime {
     process.once("disconnect", () => {
       request("parent is gone");
     });
-    // With the parent's pipes gone every log line fails with EPIPE; ending must go on regardless.
-    for (const stream of [process.stdout, process.stderr]) stream.on("error", () => undefined);
   }
+  // With a parent's pipes or a terminal gone every line fails; ending must go on regardless.
+  process.stderr.on("error", () => undefined);
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (!supervised && error.code === "EPIPE") request("nobody reads the output");
+  });
   return {
     signal: abort.signal,
     stopped,

@@ -41,6 +41,8 @@ export async function listenWal(address: HostPort, serve: (socket: Socket) => vo
     });
     server.listen({ host: address.host, port: address.port }, resolve);
   });
+  // A connection that cannot be accepted (no descriptor, no memory) is its client's loss, not this process's end.
+  server.on("error", () => undefined);
   const { port } = server.address() as AddressInfo;
   return {
     address: { host: address.host, port },
