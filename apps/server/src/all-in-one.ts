@@ -59,6 +59,8 @@ export interface AllInOneOptions extends PostgresConfiguration {
   readonly logLevel: LogOptions["level"];
   /** Added to the settings of our own PostgreSQL. */
   readonly postgresSettings?: Readonly<Record<string, string>>;
+  /** WAL that each acceptor keeps in any case; its own default when absent. */
+  readonly walKeepBytes?: number;
 }
 
 /** One acceptor's fixed facts. */
@@ -289,11 +291,13 @@ export class AllInOne {
       httpUrl: `http://${LOOPBACK}:${httpPort}`,
     };
     const logger = this.#logger.child({ part: name });
+    const { walKeepBytes } = this.#options;
     const args = partArguments("acceptor", {
       "data-dir": place.directory,
       id: String(id),
       "listen-pg": place.walAddress,
       "listen-http": `${LOOPBACK}:${httpPort}`,
+      ...(walKeepBytes === undefined ? {} : { "wal-keep-size": String(walKeepBytes) }),
       "log-format": "json",
       "log-level": partLogLevel(this.#options.logLevel),
     });

@@ -7,6 +7,9 @@ import type { SharedConfiguration } from "./shared-options.js";
 import type { HostPort } from "./values.js";
 import { byteCount, flag, listenAddress, numberBetween, oneOf, path, peerAddress, u64 } from "./values.js";
 
+/** More than any disk has, for whoever wants to keep everything; a petabyte is far below 2^53. */
+export const WAL_KEEP_MAX: number = 1024 ** 5;
+
 /** The configuration of one acceptor. */
 export interface AcceptorConfiguration extends SharedConfiguration {
   readonly dataDir: string;
@@ -21,6 +24,7 @@ export interface AcceptorConfiguration extends SharedConfiguration {
   readonly minFlushGapMs: number;
   readonly queueBytes: number;
   readonly controlFileSaveInterval: number;
+  readonly walKeepSize: number;
   readonly allowTimelineCreation: boolean;
   readonly onSystemIdMismatch: "reject" | "adopt";
 }
@@ -115,6 +119,14 @@ export const ACCEPTOR_OPTIONS: OptionTable<AcceptorConfiguration> = {
     allowed: "a number of seconds from 1 to 86400",
     schema: numberBetween(1, 86_400),
     default: 300,
+  },
+  walKeepSize: {
+    placeholder: "<bytes>",
+    description: "WAL below the commit position that is kept whether or not anybody needs it",
+    allowed: "0 to 1048576GiB, for example 1GiB",
+    schema: byteCount(0, WAL_KEEP_MAX),
+    default: 64 * 1024 ** 2,
+    defaultText: "64MiB",
   },
   allowTimelineCreation: {
     placeholder: "<on|off>",

@@ -6,16 +6,17 @@
  * pg_wal byte for byte from the start of the timeline to the flush position; every acknowledged row is in the table;
  * all processes end. The exit code is taken from the rows (report.ts).
  *
- * PostgreSQL keeps all WAL of the run, so that the comparison is over the whole of it. The program needs a PostgreSQL
+ * PostgreSQL and the acceptors keep all WAL of the run, so that the comparison is over the whole of it. The program needs a PostgreSQL
  * of its own for that: a server somewhere else cannot be asked for its files.
  */
 import { join } from "node:path";
 
-import { formatLsn, parseLsn } from "@millrace/lsn";
+import { formatLsn, minLsn, parseLsn, SEGMENT_BYTES_DEFAULT } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
 import { temporaryDirectory } from "@millrace/postgres-process";
 
 import { AllInOne, StoppedError } from "../all-in-one.js";
+import { WAL_KEEP_MAX } from "../configuration/acceptor-options.js";
 import type { DemoConfiguration } from "../configuration/all-in-one-options.js";
 import { systemProcesses } from "../data-lock.js";
 import { EXIT, ServerError } from "../errors.js";
@@ -131,10 +132,15 @@ async function comparisonRows(app: AllInOne, flushLsn: Lsn): Promise<ReportRow[]
   const { cluster, instance } = app;
   if (cluster === undefined)
     throw new ServerError("ERR_SERVER_DEMO", "the demo needs a PostgreSQL of its own");
+  const timelines = await Promise.all(
+    app.places.map((place) => fetchTimeline(place.httpUrl, instance.tenantId, instance.timelineId)),
+  );
+  // Not what each acceptor says of itself: one that began later than the others lacks what lies before.
+  const startLsn = minLsn(flushLsn, ...timelines.map((timeline) => timeline.timelineStartLsn));
   const rows: ReportRow[] = [];
-  for (const place of app.places) {
+  for (const [index, place] of app.places.entries()) {
     const name = `WAL of acceptor ${place.id} equals pg_wal`;
-    const timeline = await fetchTimeline(place.httpUrl, instance.tenantId, instance.timelineId);
+    const segmentBytes = timelines[index]?.segmentBytes ?? SEGMENT_BYTES_DEFAULT;
     const comparison = await compareWal(
       {
         name: "PostgreSQL",
@@ -148,11 +154,11 @@ async function comparisonRows(app: AllInOne, flushLsn: Lsn): Promise<ReportRow[]
         timelineId: 1,
         partial: true,
       },
-      timeline.timelineStartLsn,
+      startLsn,
       flushLsn,
-      timeline.segmentBytes,
+      segmentBytes,
     );
-    const range = `${formatLsn(timeline.timelineStartLsn)}..${formatLsn(flushLsn)}`;
+    const range = `${formatLsn(startLsn)}..${formatLsn(flushLsn)}`;
     rows.push(
       comparison.equal
         ? { name, figure: `${range}, ${comparison.bytes} bytes`, ok: comparison.bytes > 0 }
@@ -237,7 +243,13 @@ export async function runDemo(configuration: DemoConfiguration): Promise<number>
   const dataDir = configuration.dataDir ?? temporary?.path ?? "";
   const logger = createLogger({ level: configuration.logLevel, format: configuration.logFormat });
   const lifetime = installLifetime();
-  const app = new AllInOne({ ...configuration, dataDir, logger, postgresSettings: KEEP_ALL_WAL });
+  const app = new AllInOne({
+    ...configuration,
+    dataDir,
+    logger,
+    postgresSettings: KEEP_ALL_WAL,
+    walKeepBytes: WAL_KEEP_MAX,
+  });
   lifetime.onSecond(() => {
     void app.kill().finally(() => process.exit(EXIT.interrupted));
   });
