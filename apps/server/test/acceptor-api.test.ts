@@ -136,6 +136,7 @@ test.each([
   ["90600", { ...CREATION, pg_version: 90_600 }],
   ["system_id", { ...CREATION, system_id: 2n ** 64n }],
   ["commit LSN", { ...CREATION, commit_lsn: "0/100000" }],
+  ["commit LSN above the start LSN", { ...CREATION, commit_lsn: "0/300018" }],
   [
     "mconf.members.0.id",
     { ...CREATION, mconf: { generation: 1, members: [{ id: 0, host: "h", pg_port: 1 }] } },
@@ -145,6 +146,20 @@ test.each([
   expect(answer.status).toBe(400);
   expect(answer.body["msg"]).toContain(named);
   expect(node.timelines.size).toBe(0);
+});
+
+// Aim: no web page deletes a timeline, not even one whose host name was made to lead here. Method: what a browser adds
+// to such a request; the same request without it is served.
+test("a request that a web page sends is refused", async () => {
+  const app = api();
+  await call(app, "POST", "/v1/tenant/timeline", CREATION);
+  const refused = await app.request(PATH, {
+    method: "DELETE",
+    headers: { origin: "http://rebound.example" },
+  });
+  expect(refused.status).toBe(403);
+  expect((await call(app, "GET", PATH)).status).toBe(200);
+  expect((await call(app, "DELETE", PATH)).status).toBe(200);
 });
 
 // Aim: limits and unknown paths. Method: a body above the bound, bad ids, no such path.

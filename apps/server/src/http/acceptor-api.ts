@@ -7,6 +7,8 @@
  *     GET    /v1/tenant/:tenant/timeline/:timeline
  *     DELETE /v1/tenant/:tenant/timeline/:timeline
  *
+ * and what reader-routes.ts adds about a timeline's WAL and its readers.
+ *
  * It translates and decides nothing: bodies are checked in timeline-request.ts, the registry keeps its own rules, and
  * an error's code gives the status. A creation that meets a timeline with other parameters is a conflict, because
  * telling its sender "done" would let it stream another cluster's WAL into it.
@@ -18,12 +20,13 @@ import { bodyLimit } from "hono/body-limit";
 import { formatLsn } from "@millrace/lsn";
 import type { Authenticator, Identity } from "@millrace/pg-wire";
 import { timelineStatusJson } from "@millrace/wal-acceptor";
-import type { CreateTimelineRequest, Timeline, TimelineRegistry } from "@millrace/wal-acceptor";
+import type { CreateTimelineRequest, Metric, Timeline, TimelineRegistry } from "@millrace/wal-acceptor";
 
 import { describeError } from "../errors.js";
 import type { Logger } from "../logging.js";
 import { identify, mayOperate, mayRead } from "./bearer.js";
 import { errorResponse, jsonResponse } from "./json-response.js";
+import { addReaderRoutes } from "./reader-routes.js";
 import { BadRequestError, BODY_BYTES_MAX, parseId, parseTimelineRequest } from "./timeline-request.js";
 
 /** What the API serves. */
@@ -31,6 +34,8 @@ export interface AcceptorApiOptions {
   readonly nodeId: bigint;
   readonly timelines: TimelineRegistry;
   readonly version: string;
+  /** What GET /metrics tells; nothing without it. */
+  readonly metrics?: () => readonly Metric[];
   /** Where proposers reach the WAL port. */
   readonly advertisePg: string;
   /** Checks Bearer tokens; everybody is trusted without it. */
@@ -50,6 +55,15 @@ const STATUS: Readonly<Record<string, number>> = {
   ERR_ACCEPTOR_TIMELINE_REFUSED: 400,
   ERR_ACCEPTOR_PG_VERSION: 400,
   ERR_PROTOCOL_CONFIGURATION: 400,
+  ERR_ACCEPTOR_SLOT_NOT_FOUND: 404,
+  ERR_ACCEPTOR_SLOT_IN_USE: 409,
+  ERR_ACCEPTOR_SLOT_LIMIT: 409,
+  ERR_ACCEPTOR_PG_TIMELINE_CONFLICT: 409,
+  ERR_ACCEPTOR_TERM_CHANGED: 409,
+  ERR_ACCEPTOR_SEGMENT_REMOVED: 410,
+  ERR_ACCEPTOR_SLOT_NAME: 400,
+  ERR_ACCEPTOR_PG_TIMELINE_REFUSED: 400,
+  ERR_ACCEPTOR_RANGE: 400,
   ERR_ACCEPTOR_SHUTTING_DOWN: 503,
   ERR_ACCEPTOR_NO_SPACE: 507,
 };
@@ -101,6 +115,16 @@ export function createAcceptorApi(options: AcceptorApiOptions): Hono {
     }
     return { tenantId, timelineId };
   };
+
+  // A page whose host name was made to lead here counts as this origin and may send what it likes. Browsers name the
+  // origin of everything but reads; our clients never do.
+  app.use(async (context, next) => {
+    if (context.req.header("origin") !== undefined) {
+      return errorResponse(403, "requests of web pages are not served");
+    }
+    await next();
+    return undefined;
+  });
 
   app.get("/v1/status", () =>
     jsonResponse({ id: options.nodeId, version: options.version, advertise_pg: options.advertisePg }),
@@ -159,6 +183,15 @@ export function createAcceptorApi(options: AcceptorApiOptions): Hono {
     if (refused !== undefined) return refused;
     const { existed } = await timelines.delete(tenantId, timelineId);
     return jsonResponse({ dir_existed: existed });
+  });
+
+  addReaderRoutes(app, {
+    find(context, operate) {
+      const { tenantId, timelineId } = ids(context);
+      const allowed = operate ? mayOperate : (identity: Identity): boolean => mayRead(identity, tenantId);
+      return refusal(context, allowed) ?? timelines.get(tenantId, timelineId);
+    },
+    metrics: options.metrics ?? ((): readonly Metric[] => []),
   });
 
   app.notFound(() => errorResponse(404, "no such path"));

@@ -97,6 +97,10 @@ export function parseTimelineRequest(text: string): CreateTimelineRequest {
     throw new BadRequestError(`${issue?.path.join(".") || "the body"}: ${issue?.message ?? "not allowed"}`);
   }
   const found = parsed.data;
+  // The acceptor would vote with a log that it does not have.
+  if (found.commit_lsn !== undefined && found.commit_lsn > found.start_lsn) {
+    throw new BadRequestError("a commit LSN above the start LSN: the new timeline has no WAL in between");
+  }
   return {
     tenantId: found.tenant_id,
     timelineId: found.timeline_id,
