@@ -19,6 +19,8 @@ import type { SystemIdMismatchPolicy } from "./core-greeting.js";
 import { nodeFileSystem } from "./file-system.js";
 import type { FileSystem } from "./file-system.js";
 import { IDLE_TIMEOUT_MS_DEFAULT } from "./network-reader.js";
+import { CommandCounters, timelineMetrics } from "./metrics.js";
+import type { Metric } from "./metrics.js";
 import { ensureNodeId, lockDirectory } from "./node-identity.js";
 import type { DirectoryLock } from "./node-identity.js";
 import { QUEUE_BYTES_DEFAULT } from "./proposer-queue.js";
@@ -95,6 +97,7 @@ export class AcceptorNode implements AsyncDisposable {
   readonly #lock: DirectoryLock | undefined;
   readonly #connections = new Gate();
   readonly #stop = new AbortController();
+  readonly #counters = new CommandCounters();
   #closed: Promise<void> | undefined;
 
   private constructor(
@@ -176,6 +179,7 @@ export class AcceptorNode implements AsyncDisposable {
         settings: this.#settings,
         serverVersion: this.#serverVersion,
         listener: { authenticator: listener.authenticator ?? this.#authenticator, tls: listener.tls },
+        counters: this.#counters,
         stopSignal: this.#stop.signal,
       });
     } finally {
@@ -192,6 +196,29 @@ export class AcceptorNode implements AsyncDisposable {
       timelines: this.timelines.list().map((timeline) => timeline.status()),
       unloadable: this.timelines.unloadable(),
     };
+  }
+
+  /** Numbers for a monitoring system, read at this moment; see `Metric`. */
+  metrics(): readonly Metric[] {
+    const timelines = this.timelines.list();
+    const gauge = (name: string, help: string, value: number): Metric => ({
+      name: `safekeeper_${name}`,
+      help,
+      type: "gauge",
+      samples: [{ labels: {}, value }],
+    });
+    return [
+      gauge("timelines", "Loaded timelines", timelines.length),
+      gauge(
+        "active_timelines",
+        "Loaded timelines that are active",
+        timelines.filter(({ active }) => active).length,
+      ),
+      gauge("unloadable_timelines", "Timelines that failed to load", this.timelines.unloadable().length),
+      gauge("pg_connections", "Connections of the WAL port", this.#connections.holders),
+      ...this.#counters.metrics(),
+      ...timelineMetrics(timelines),
+    ];
   }
 
   /**

@@ -19,6 +19,12 @@ export class FeedbackHub {
   readonly #subscriptions = new Set<FeedbackSubscription>();
   readonly #standbys = new Set<StandbyFeedbackSlot>();
   #hotStandby: HotStandbyFeedback = NO_HOT_STANDBY_FEEDBACK;
+  #published = 0;
+
+  /** Reports of pageservers so far. */
+  get published(): number {
+    return this.#published;
+  }
 
   /** The aggregate of every standby connected now: minima of the non-zero xmins, the newest time. */
   get hotStandby(): HotStandbyFeedback {
@@ -32,6 +38,7 @@ export class FeedbackHub {
 
   /** Hands a pageserver's report to every subscription. */
   publish(feedback: PageserverFeedback): void {
+    this.#published += 1;
     for (const subscription of this.#subscriptions) subscription.push(feedback);
   }
 

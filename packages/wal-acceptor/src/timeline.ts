@@ -90,6 +90,7 @@ export class Timeline implements PushTarget {
   readonly #cancel = new AbortController();
   readonly #manager: TimelineManager;
   #active = false;
+  #managerRuns = 0;
   #broken: AcceptorError | undefined;
   #closed: Promise<void> | undefined;
   #knownHistory: TermHistory | undefined;
@@ -144,6 +145,21 @@ export class Timeline implements PushTarget {
   /** Why everything is refused, or undefined. */
   get brokenReason(): string | undefined {
     return this.#broken?.message;
+  }
+
+  /** How often obeying a proposer would have cut committed WAL. */
+  get safetyViolations(): number {
+    return this.#core.safetyViolations;
+  }
+
+  /** Number of the oldest segment on disk. */
+  get oldestSegment(): bigint | undefined {
+    return this.#wal.oldestSegment;
+  }
+
+  /** How often the background duties have run. */
+  get managerRuns(): number {
+    return this.#managerRuns;
   }
 
   /** Guards handed out by `enter` and not released. */
@@ -347,6 +363,7 @@ export class Timeline implements PushTarget {
   }
 
   async #manage(): Promise<number | undefined> {
+    this.#managerRuns += 1;
     if (this.#cancel.signal.aborted || this.#broken !== undefined) return undefined;
     const wasActive = this.#active;
     this.#active = this.#shouldBeActive();

@@ -23,6 +23,7 @@ import type { EventPlace } from "./diagnostics.js";
 import { AcceptorError, isAcceptorError, isOperatingError } from "./errors.js";
 import { finishStream } from "./finish-stream.js";
 import { FirstSignal } from "./first-signal.js";
+import type { CommandCounters } from "./metrics.js";
 import { receiveWal } from "./receive-wal.js";
 import type { PushSettings } from "./receive-wal.js";
 import { ReplicationPort } from "./replication-port.js";
@@ -51,6 +52,7 @@ export interface WalPortOptions {
   readonly settings: PushSettings;
   readonly serverVersion: string;
   readonly listener: WalPortListener;
+  readonly counters: CommandCounters;
   /** Aborted when the node stops: streams drain, idle connections are told and closed. */
   readonly stopSignal: AbortSignal;
 }
@@ -189,8 +191,15 @@ class WalPortSession {
   // One command. False: the connection has left the command loop.
   async #answer(text: string): Promise<boolean> {
     let command: WalPortCommand | undefined;
+    let name = "unknown";
+    const { counters } = this.#options;
     try {
-      command = parseCommand(text);
+      try {
+        command = parseCommand(text);
+        name = commandName(command);
+      } finally {
+        counters.received(name);
+      }
       if (command.type === "start-wal-push") {
         const key = this.#requireTarget();
         await this.#push(command, key);
@@ -202,9 +211,10 @@ class WalPortSession {
       } else await this.#execute(command);
     } catch (error) {
       if (!(error instanceof AcceptorError)) throw error;
-      const name = command === undefined ? "unknown" : commandName(command);
       publish(() => ({ ...this.#place, type: "command-failed", level: "info", command: name, error }));
       await this.#connection.sendError(errorFieldsOf(error));
+    } finally {
+      counters.finished(name);
     }
     await this.#connection.sendReadyForQuery();
     return true;
