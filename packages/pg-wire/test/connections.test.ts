@@ -144,6 +144,7 @@ test("ten thousand refused logins leak no timer and no stream", async () => {
     Buffer.from([0, 0, 0, 7, 0, 0, 0]),
     Buffer.from([0, 0, 0x27, 0x11]),
     Buffer.concat([Buffer.from([0, 0, 0, 16, 0, 3, 0, 0]), Buffer.from("user\0\xff\0\0", "latin1")]),
+    Buffer.concat([Buffer.from([0, 0, 0, 14, 0, 3, 0, 0]), Buffer.from("user\0u", "latin1")]),
     CANCEL_REQUEST,
   ];
   for (let attempt = 0; attempt < 10_000; attempt++) {
