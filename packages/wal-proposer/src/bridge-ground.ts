@@ -29,13 +29,15 @@ export interface BridgeGround {
 }
 
 /**
- * Connects, checks PostgreSQL and takes the slot. Nothing stays open if it fails.
+ * Connects, checks PostgreSQL and takes the slot. Nothing stays open if it fails, or if `signal` is aborted before.
  *
  * @throws {ProposerError} ERR_BRIDGE_POSTGRES, ERR_BRIDGE_VERSION, ERR_BRIDGE_SETTING, ERR_BRIDGE_SYSTEM_ID,
  *   ERR_BRIDGE_TIMELINE_ID, ERR_BRIDGE_SLOT_ACTIVE, ERR_BRIDGE_SLOT
  */
-export async function prepareGround(settings: BridgeSettings): Promise<BridgeGround> {
-  const connection = await connectReplication(settings.postgres, settings.retainSlot);
+export async function prepareGround(settings: BridgeSettings, signal?: AbortSignal): Promise<BridgeGround> {
+  const connection = await connectReplication(settings.postgres, settings.retainSlot, signal);
+  const drop = (): void => connection.destroy();
+  signal?.addEventListener("abort", drop);
   try {
     const identity = await identify(connection);
     checkIdentity(identity, settings.expectSystemId);
@@ -54,6 +56,8 @@ export async function prepareGround(settings: BridgeSettings): Promise<BridgeGro
   } catch (error) {
     connection.destroy();
     throw error;
+  } finally {
+    signal?.removeEventListener("abort", drop);
   }
 }
 

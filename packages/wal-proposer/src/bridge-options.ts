@@ -20,6 +20,8 @@ export const APPLICATION_NAME_DEFAULT = "walbridge";
 export const RETAIN_SLOT_DEFAULT = "walbridge_retain";
 /** How long the slot of a bridge that has just died may still be in use. */
 export const SLOT_TIMEOUT_MS_DEFAULT = 5000;
+/** How long a restart of PostgreSQL may take, recovery from a crash included, without costing the term. */
+export const POSTGRES_RECONNECT_MS_DEFAULT = 600_000;
 /** How long `close` waits for the quorum to have all that PostgreSQL has sent. */
 export const CLOSE_TIMEOUT_MS_DEFAULT = 10_000;
 
@@ -76,6 +78,8 @@ export interface BridgeOptions {
   readonly ringBytes?: number;
   readonly reconnectMs?: number;
   readonly connectionTimeoutMs?: number;
+  /** How long PostgreSQL may be away before the term ends; 0 ends it as soon as a connection is lost. */
+  readonly postgresReconnectMs?: number;
   readonly slotTimeoutMs?: number;
   readonly closeTimeoutMs?: number;
   readonly protocolVersion?: ProtocolVersion;
@@ -99,6 +103,7 @@ type Defaulted =
   | "ringBytes"
   | "reconnectMs"
   | "connectionTimeoutMs"
+  | "postgresReconnectMs"
   | "slotTimeoutMs"
   | "closeTimeoutMs"
   | "protocolVersion"
@@ -123,6 +128,7 @@ export function bridgeSettings(options: BridgeOptions): BridgeSettings {
     ringBytes: options.ringBytes ?? RING_BYTES_DEFAULT,
     reconnectMs: options.reconnectMs ?? RECONNECT_MS_DEFAULT,
     connectionTimeoutMs: options.connectionTimeoutMs ?? CONNECTION_TIMEOUT_MS_DEFAULT,
+    postgresReconnectMs: options.postgresReconnectMs ?? POSTGRES_RECONNECT_MS_DEFAULT,
     slotTimeoutMs: options.slotTimeoutMs ?? SLOT_TIMEOUT_MS_DEFAULT,
     closeTimeoutMs: options.closeTimeoutMs ?? CLOSE_TIMEOUT_MS_DEFAULT,
     protocolVersion: options.protocolVersion ?? 3,
@@ -133,14 +139,22 @@ export function bridgeSettings(options: BridgeOptions): BridgeSettings {
 }
 
 /** Where in its life a bridge is. */
-export type BridgeState = "bootstrapping" | "electing" | "checking" | "streaming" | "draining" | "ended";
+export type BridgeState =
+  | "bootstrapping"
+  | "electing"
+  | "checking"
+  | "streaming"
+  | "reconnecting" // PostgreSQL is away; the term goes on
+  | "draining"
+  | "ended";
 
 /** The legal moves; any state may end. */
 const MOVES: Readonly<Record<BridgeState, readonly BridgeState[]>> = {
   bootstrapping: ["electing", "ended"],
   electing: ["checking", "ended"],
   checking: ["streaming", "ended"],
-  streaming: ["draining", "ended"],
+  streaming: ["reconnecting", "draining", "ended"],
+  reconnecting: ["streaming", "ended"],
   draining: ["ended"],
   ended: [],
 };
@@ -159,6 +173,8 @@ export interface BridgeStatus {
   /** 0 before the election. */
   readonly term: bigint;
   readonly termStartLsn: Lsn;
+  /** How often the term was carried over the loss of a connection to PostgreSQL. */
+  readonly reconnects: number;
   /** End of the WAL received from PostgreSQL. */
   readonly receivedLsn: Lsn;
   /** End of what a quorum has made durable. */

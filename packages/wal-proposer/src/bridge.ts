@@ -4,14 +4,17 @@
  *
  * The order of a life, which is that of one term: look at PostgreSQL (a primary, timeline 1, a version we know),
  * take the retain slot (nobody else may work on this PostgreSQL), see to it that the timeline exists on all
- * acceptors, win an election, compare PostgreSQL's log with theirs, and only then tell the acceptors and stream. Whatever ends it is final and says why in `closed`; the owner opens a new one, with a delay that grows if
+ * acceptors, win an election, compare PostgreSQL's log with theirs, and only then tell the acceptors and stream. A restart of PostgreSQL does not end the term, if it
+ * comes back with the same log. Whatever ends a bridge is final and says why in `closed`; the owner opens a new one, with a delay that grows if
  * lives are short, since every one adds an entry to the term history.
  *
- * Not here yet: acceptors as donors of WAL that PostgreSQL no longer has, timelines above 1, surviving a restart of
- * PostgreSQL within one term.
+ * Not here yet: acceptors as donors of WAL that PostgreSQL no longer has, timelines above 1.
  */
+import { strict as assert } from "node:assert";
 import { INVALID_LSN } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
+import { NO_HOT_STANDBY_FEEDBACK } from "@millrace/wal-protocol";
+import type { HotStandbyFeedback } from "@millrace/wal-protocol";
 import { prepareGround, TIMELINE_ID } from "./bridge-ground.js";
 import type { BridgeGround } from "./bridge-ground.js";
 import { bridgeSettings, isLegalMove } from "./bridge-options.js";
@@ -28,11 +31,13 @@ import { compareWithAcceptors } from "./bridge-divergence.js";
 import { publishNotice } from "./diagnostics.js";
 import { ProposerError } from "./errors.js";
 import type { ProposerErrorCode } from "./errors.js";
-import type { PostgresSource } from "./postgres-source.js";
+import type { PostgresSource, SourceHandlers } from "./postgres-source.js";
+import { isPassing, reconnectPrimary } from "./primary-reconnect.js";
 import { openSource } from "./primary-source.js";
 import type { PrimaryOptions } from "./primary-source.js";
 import { Proposer } from "./proposer.js";
 import type { ElectionResult } from "./proposer-options.js";
+import type { RetainSlot } from "./retain-slot.js";
 import { StreamDecoder } from "./stream-decoder.js";
 import { delay } from "./timers.js";
 import { WalRing } from "./wal-ring.js";
@@ -43,11 +48,13 @@ const FINISH_TIMEOUT_MS = 2000;
 /** One bridge, one term. */
 export class Bridge implements AsyncDisposable {
   readonly #settings: BridgeSettings;
-  readonly #ground: BridgeGround;
+  #ground: BridgeGround;
   readonly #abort = new AbortController();
   readonly #proposer: Proposer;
   #state: BridgeState = "bootstrapping";
   #source: PostgresSource | undefined;
+  #reconnects = 0;
+  #hotStandby: HotStandbyFeedback = NO_HOT_STANDBY_FEEDBACK;
   #ring: WalRing | undefined;
   #decoder: StreamDecoder | undefined;
   /** What acceptors had committed before the election, as far as they said. */
@@ -115,7 +122,8 @@ export class Bridge implements AsyncDisposable {
       segmentBytes: identity.segmentBytes,
       term: core.term,
       termStartLsn: core.termStartLsn,
-      receivedLsn: this.#source?.receivedLsn ?? INVALID_LSN,
+      reconnects: this.#reconnects,
+      receivedLsn: this.#ring?.endLsn ?? INVALID_LSN,
       commitLsn: core.commitLsn,
       reportedLsn: this.#source?.reportedLsn ?? INVALID_LSN,
       truncateLsn: core.truncateLsn,
@@ -188,7 +196,10 @@ export class Bridge implements AsyncDisposable {
             this.#commitWaiter.resolve();
         },
         truncated: (truncateLsn) => this.#ground.slot.advance(truncateLsn),
-        hotStandby: (feedback) => this.#source?.hotStandby(feedback),
+        hotStandby: (feedback) => {
+          this.#hotStandby = feedback;
+          this.#source?.hotStandby(feedback);
+        },
         ended: (reason, detail) => this.#finish({ reason, detail }),
       },
       ...(acceptorPassword === undefined ? {} : { password: acceptorPassword }),
@@ -209,7 +220,7 @@ export class Bridge implements AsyncDisposable {
   }
 
   async #live(): Promise<void> {
-    void this.#watchSlot();
+    void this.#watchSlot(this.#ground.slot);
     try {
       this.#knownCommitLsn = await ensureTimeline({
         settings: this.#settings,
@@ -225,10 +236,15 @@ export class Bridge implements AsyncDisposable {
     }
   }
 
-  /** Without the slot another bridge may start, and WAL that acceptors need may go: the term ends. */
-  async #watchSlot(): Promise<void> {
-    const error = await this.#ground.slot.run();
-    if (!this.#finishing) this.#fail(error);
+  /**
+   * Without the slot another bridge may start, and WAL that acceptors need may go: before streaming that is the end,
+   * later both connections are opened anew.
+   */
+  async #watchSlot(slot: RetainSlot): Promise<void> {
+    const error = await slot.run();
+    if (this.#finishing || slot !== this.#ground.slot) return;
+    if (this.#state === "streaming") this.#source?.destroy();
+    else if (this.#state !== "reconnecting") this.#fail(error);
   }
 
   async #onElected(result: ElectionResult): Promise<void> {
@@ -244,26 +260,69 @@ export class Bridge implements AsyncDisposable {
         commonLsns: () => this.#proposer.wantedLsns(),
         commitLsn: this.#knownCommitLsn,
       });
-      const source = await openSource(primary, () => this.#proposer.wantedLsns(), {
-        wal: (bytes) => this.#onWal(bytes),
-        batch: () => this.#onBatch(),
-        committedLsn: () => this.#proposer.core.commitLsn,
-      });
+      const source = await openSource(primary, () => this.#proposer.wantedLsns(), this.#sourceHandlers());
       if (this.#abort.signal.aborted) {
         source.destroy();
         return;
       }
       this.#startStreaming(source);
-      await source.run();
-      if (!this.#finishing) {
-        throw new ProposerError(
-          "ERR_BRIDGE_POSTGRES",
-          "PostgreSQL ended the stream, as it does when it shuts down",
-        );
-      }
+      await this.#stream(source);
     } catch (error) {
       if (!this.#finishing) this.#fail(error);
     }
+  }
+
+  /** Reads from PostgreSQL, over any number of its restarts, until the bridge is closed or cannot go on. */
+  async #stream(first: PostgresSource): Promise<void> {
+    let source = first;
+    for (;;) {
+      const lost = await connectionLoss(source);
+      if (this.#finishing || this.#abort.signal.aborted) return;
+      if (this.#state !== "streaming" || this.#settings.postgresReconnectMs === 0) throw lost;
+      source = await this.#reconnect(lost);
+    }
+  }
+
+  async #reconnect(lost: unknown): Promise<PostgresSource> {
+    const [ring, decoder] = [this.#ring, this.#decoder];
+    assert(ring !== undefined && decoder !== undefined, "a stream that was lost had begun");
+    this.#move("reconnecting");
+    this.#ground.slot.destroy();
+    void this.#onBatch(); // what had arrived before the loss counts
+    const { ground, source } = await reconnectPrimary(
+      {
+        settings: this.#settings,
+        ground: this.#ground,
+        termStartLsn: this.#proposer.core.termStartLsn,
+        ring,
+        decoder,
+        handlers: this.#sourceHandlers(),
+        signal: this.#abort.signal,
+      },
+      lost,
+    );
+    this.#ground = ground;
+    this.#source = source;
+    if (this.#abort.signal.aborted) {
+      ground.slot.destroy();
+      source.destroy();
+      return source;
+    }
+    this.#reconnects += 1;
+    this.#move("streaming");
+    void this.#watchSlot(ground.slot);
+    ground.slot.advance(this.#proposer.core.truncateLsn);
+    source.committed(this.#proposer.core.commitLsn);
+    source.hotStandby(this.#hotStandby);
+    return source;
+  }
+
+  #sourceHandlers(): SourceHandlers {
+    return {
+      wal: (bytes) => this.#onWal(bytes),
+      batch: () => this.#onBatch(),
+      committedLsn: () => this.#proposer.core.commitLsn,
+    };
   }
 
   #primaryOptions(termStartLsn: Lsn): PrimaryOptions {
@@ -332,10 +391,23 @@ export class Bridge implements AsyncDisposable {
   }
 }
 
+/** Reads until the connection ends. @returns how; @throws what is more than the end of a connection */
+async function connectionLoss(source: PostgresSource): Promise<unknown> {
+  try {
+    await source.run();
+  } catch (error) {
+    if (!isPassing(error)) throw error;
+    return error;
+  }
+  const message = "PostgreSQL ended the stream, as it does when it shuts down";
+  return new ProposerError("ERR_BRIDGE_POSTGRES", message);
+}
+
 /** The reasons that are not just "failed": what they have in common is what an operator does about them. */
 const END_REASONS: Partial<Record<ProposerErrorCode, BridgeEnd["reason"]>> = {
   ERR_BRIDGE_WAL_LOST: "divergence",
   ERR_BRIDGE_DIVERGED: "divergence",
+  ERR_BRIDGE_WAL_CHANGED: "divergence",
   ERR_BRIDGE_WAL_GAP: "divergence",
   ERR_BRIDGE_WAL_INVALID: "divergence",
   ERR_BRIDGE_POSTGRES: "pg_lost",

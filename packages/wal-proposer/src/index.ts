@@ -43,6 +43,7 @@ export { Bridge } from "./bridge.js";
 export {
   APPLICATION_NAME_DEFAULT,
   CLOSE_TIMEOUT_MS_DEFAULT,
+  POSTGRES_RECONNECT_MS_DEFAULT,
   RETAIN_SLOT_DEFAULT,
   SLOT_TIMEOUT_MS_DEFAULT,
 } from "./bridge-options.js";

@@ -1,58 +1,14 @@
 // What a bridge does when PostgreSQL is not what it should be, on sockets in memory and a clock that stands.
 import type { Duplex } from "node:stream";
-import { addBytes, INVALID_LSN, toLsn } from "@millrace/lsn";
-import type { Lsn } from "@millrace/lsn";
+import { INVALID_LSN } from "@millrace/lsn";
 import { expect, test } from "vitest";
-import { Bridge, PositionReporter } from "../src/index.js";
-import type { AcceptorAddress, BridgeOptions } from "../src/index.js";
+import { PositionReporter } from "../src/index.js";
 import { StatusSender } from "../src/status-sender.js";
 import { FakeClock, settle } from "./harness/fake-clock.js";
-import { FakePostgres } from "./harness/fake-postgres.js";
+import { at, START, world } from "./harness/bridge-world.js";
+import type { FakePostgres } from "./harness/fake-postgres.js";
 import { socketPair } from "./harness/socket-pair.js";
-import { configurationOf, TestAcceptor } from "./harness/test-acceptor.js";
-
-const START = toLsn(0x300_0000n);
-const at = (bytes: number): Lsn => addBytes(START, bytes);
-
-interface World {
-  readonly clock: FakeClock;
-  readonly postgres: FakePostgres;
-  readonly acceptors: readonly TestAcceptor[];
-  open(options?: Partial<BridgeOptions>): Promise<Bridge>;
-}
-
-/** Three acceptors whose timeline begins at START and has been elected once; PostgreSQL stands at the same place. */
-function world(): World {
-  const clock = new FakeClock();
-  const postgres = new FakePostgres(START, START);
-  const acceptors = [new TestAcceptor(1n), new TestAcceptor(2n), new TestAcceptor(3n)];
-  const configuration = configurationOf(acceptors);
-  for (const acceptor of acceptors) {
-    acceptor.createTimeline({ startLsn: START, configuration });
-    acceptor.bumpTerm(1n);
-  }
-  return {
-    clock,
-    postgres,
-    acceptors,
-    open: (options = {}) =>
-      Bridge.open({
-        postgres: { host: "memory", user: "postgres", connectSocket: postgres.connectSocket },
-        acceptors: acceptors.map(({ nodeId }, port) => ({ host: "memory", port, nodeId })),
-        tenantId: "0".repeat(32),
-        timelineId: "1".repeat(32),
-        createTimeline: async () => undefined,
-        clock,
-        random: () => 0.5,
-        connectSocket: ({ port }: AcceptorAddress): Duplex => {
-          const [ours, theirs] = socketPair();
-          void acceptors[port]?.accept(theirs);
-          return ours;
-        },
-        ...options,
-      }),
-  };
-}
+import { TestAcceptor } from "./harness/test-acceptor.js";
 
 // Aim: a stream with a hole is not WAL. Method: the first message starts eight bytes late.
 test("a gap in PostgreSQL's stream ends the bridge as a divergence", async () => {
@@ -115,16 +71,6 @@ test("an invalidated slot is dropped and made anew", async () => {
     'CREATE_REPLICATION_SLOT "walbridge_retain" PHYSICAL (RESERVE_WAL)',
   ]);
   await bridge.close({ immediate: true });
-});
-
-// Aim: without the slot nothing keeps a second bridge out, so the term ends. Method: drop the slot's connection.
-test("losing the slot's connection ends the bridge", async () => {
-  const w = world();
-  const bridge = await w.open();
-  await bridge.streaming;
-  await settle();
-  w.postgres.slotStream?.connection.destroy();
-  expect((await bridge.closed).reason).toBe("pg_lost");
 });
 
 // Aim: a walsender that answers every reply with a request does not make a storm. Method: request, and request again

@@ -1,42 +1,12 @@
 // The bridge between real PostgreSQL servers and acceptors that live in this process.
-import { formatLsn, INVALID_LSN, maxLsn, minLsn, parseLsn, segmentOffset } from "@millrace/lsn";
-import type { Lsn } from "@millrace/lsn";
-import type { ClientConnection } from "@millrace/pg-wire";
+import { formatLsn, INVALID_LSN, parseLsn, segmentOffset } from "@millrace/lsn";
 import { postgresOrSkip } from "@millrace/postgres-process";
 import type { PostgresInstallation } from "@millrace/postgres-process";
 import { describe, expect, test } from "vitest";
 import { Bridge } from "../src/index.js";
 import { Primary, SEGMENT_BYTES } from "./harness/primary.js";
+import { common, expectSameWal, lsnOf, value } from "./harness/same-wal.js";
 import { configurationOf } from "./harness/test-acceptor.js";
-import type { TestAcceptor } from "./harness/test-acceptor.js";
-
-async function value(sql: ClientConnection, query: string): Promise<string | null | undefined> {
-  return (await sql.query(query)).at(-1)?.rows[0]?.[0];
-}
-
-async function lsnOf(sql: ClientConnection, query: string): Promise<Lsn> {
-  return parseLsn((await value(sql, query)) ?? "");
-}
-
-/** Lowest position that all acceptors have written, and the highest where any begins. */
-function common(acceptors: readonly TestAcceptor[]): { beginLsn: Lsn; endLsn: Lsn } {
-  const [a, b, c] = acceptors;
-  if (a === undefined || b === undefined || c === undefined) throw new Error("three acceptors expected");
-  return {
-    beginLsn: maxLsn(a.startLsn, b.startLsn, c.startLsn),
-    endLsn: minLsn(a.flushLsn, b.flushLsn, c.flushLsn),
-  };
-}
-
-/** Every byte that the acceptors have in common is PostgreSQL's. */
-function expectSameWal(primary: Primary): void {
-  const { beginLsn, endLsn } = common(primary.acceptors);
-  const expected = primary.pgWal(beginLsn, endLsn);
-  expect(expected.byteLength).toBeGreaterThan(0);
-  for (const acceptor of primary.acceptors) {
-    expect(acceptor.bytes(beginLsn, endLsn).equals(expected)).toBe(true);
-  }
-}
 
 const INSERT = "INSERT INTO t SELECT g, repeat('x', 100) FROM generate_series(1, 200) g";
 const CREATE = "CREATE TABLE t (i int, s text)";
@@ -113,7 +83,7 @@ for (const flavour of ["system", "embedded"] as const) {
       TIMEOUT,
       async () => {
         await using primary = await start();
-        const bridge = await primary.bridge();
+        const bridge = await primary.bridge({ postgresReconnectMs: 0 });
         await bridge.streaming;
         const sql = await primary.sql();
         await sql.query(CREATE);

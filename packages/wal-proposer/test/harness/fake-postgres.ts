@@ -54,9 +54,15 @@ export class FakePostgres {
     this.oldestLsn = oldestLsn;
   }
 
+  /** Connections are refused. */
+  isDown = false;
+  attempts = 0;
+
   readonly connectSocket = (): Duplex => {
     const [ours, theirs] = socketPair();
-    void this.#serve(theirs);
+    this.attempts += 1;
+    if (this.isDown) theirs.destroy();
+    else void this.#serve(theirs);
     return ours;
   };
 

@@ -21,6 +21,7 @@ export class Primary implements AsyncDisposable {
   readonly acceptors: readonly TestAcceptor[];
   /** All ranges that bridges asked a digest of. */
   readonly digests: { readonly fromLsn: Lsn; readonly untilLsn: Lsn }[] = [];
+  #running = Promise.resolve();
   readonly #installation: PostgresInstallation;
   readonly #directory: AsyncDisposable;
   readonly #connections: ClientConnection[] = [];
@@ -101,6 +102,23 @@ export class Primary implements AsyncDisposable {
     const bridge = await Bridge.open({ ...this.options(), ...options });
     this.#bridges.push(bridge);
     return bridge;
+  }
+
+  /** Ends PostgreSQL, one way or the other, and starts it again. */
+  async restart(how: "kill" | "fast"): Promise<void> {
+    let started: () => void = () => undefined;
+    this.#running = new Promise((resolve) => {
+      started = resolve;
+    });
+    if (how === "kill") await this.cluster.kill();
+    else await this.cluster.stop("fast");
+    await this.cluster.start();
+    started();
+  }
+
+  /** Resolves when no restart is under way. */
+  running(): Promise<void> {
+    return this.#running;
   }
 
   /** Deletes the segments from `lsn` on, as a disk might that lies about what is durable. PostgreSQL must be down. */
