@@ -179,6 +179,16 @@ export class AllInOne {
     return started(this.#acceptors[index]).process;
   }
 
+  /** The bridge's process. */
+  get bridgeProcess(): SupervisedProcess {
+    return started(this.#bridge);
+  }
+
+  /** PostgreSQL's postmaster, undefined with `--pg <url>`. */
+  get postgresProcess(): SupervisedProcess | undefined {
+    return this.#postgres?.process;
+  }
+
   /** Every process of ours that runs now: PostgreSQL's postmaster, the bridge, the acceptors. */
   processIds(): number[] {
     return this.#processes().flatMap((part) => (part.pid === undefined ? [] : [part.pid]));

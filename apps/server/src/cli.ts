@@ -105,7 +105,9 @@ export async function runCommandLine(
   addOptions(bridge, BRIDGE_OPTIONS, environment, (found) => commands.bridge(found), done);
   const demo = program
     .command("demo")
-    .description("run everything under load for a while, kill an acceptor, and prove that nothing is lost");
+    .description(
+      "run everything under load for a while, kill an acceptor, the bridge and PostgreSQL, and prove that nothing is lost",
+    );
   addOptions(demo, DEMO_OPTIONS, environment, (found) => commands.demo(found), done);
   for (const command of [program, ...program.commands]) command.exitOverride();
   try {

@@ -48,14 +48,14 @@ function run(line: string, environment: NodeJS.ProcessEnv = {}): Promise<number>
 test("flags go to the command they stand behind", async () => {
   expect(await run("")).toBe(0);
   expect(await run("--data-dir a --pg embedded")).toBe(0);
-  expect(await run("demo --data-dir b --seconds 5")).toBe(1);
+  expect(await run("demo --data-dir b --seconds 15")).toBe(1);
   expect(seen.map(({ command, configuration }) => [command, configuration["dataDir"]])).toEqual([
     ["all-in-one", "./millrace-data"],
     ["all-in-one", "a"],
     ["demo", "b"],
   ]);
   expect(seen[1]?.configuration["pg"]).toBe("embedded");
-  expect(seen[2]?.configuration["seconds"]).toBe(5);
+  expect(seen[2]?.configuration["seconds"]).toBe(15);
 });
 
 // Aim: a command's code is the process's. Method: an acceptor whose run gives 7; switches that are given or not.
@@ -75,12 +75,12 @@ test("the configuration file is read, and a bad one is refused", async () => {
   const directory = mkdtempSync(join(tmpdir(), "millrace-cli-"));
   try {
     const file = join(directory, "m.json");
-    writeFileSync(file, JSON.stringify({ dataDir: "from-file", seconds: 9 }));
-    await run(`demo --config ${file} --seconds 8`);
+    writeFileSync(file, JSON.stringify({ dataDir: "from-file", seconds: 19 }));
+    await run(`demo --config ${file} --seconds 18`);
     await run("demo", { MILLRACE_CONFIG: file });
     expect(seen.map(({ configuration }) => [configuration["dataDir"], configuration["seconds"]])).toEqual([
-      ["from-file", 8],
-      ["from-file", 9],
+      ["from-file", 18],
+      ["from-file", 19],
     ]);
     await expect(run(`--config ${file}`)).rejects.toThrow(/unknown key "seconds"/);
     writeFileSync(file, "{");
@@ -92,6 +92,16 @@ test("the configuration file is read, and a bad one is refused", async () => {
   } finally {
     rmSync(directory, { recursive: true });
   }
+});
+
+// Aim: a demo too short for its three deaths is refused with the reason. Method: one second below the least.
+test("a demo that is too short is refused", async () => {
+  await expect(run("demo --seconds 9")).rejects.toMatchObject({
+    code: "ERR_SERVER_OPTION",
+    message: expect.stringMatching(/--seconds.*10 \(three kills and three recoveries/) as string,
+  });
+  expect(await run("demo --seconds 10")).toBe(1);
+  expect(seen).toHaveLength(1);
 });
 
 // Aim: what is not understood runs nothing and gives the usage code; help and version are no failure.

@@ -161,13 +161,20 @@ test.skipIf(system.skip !== "")(
   TIMEOUT_MS,
 );
 
-// Aim: the demo ends with code 0 when everything holds, and shows what was proven. Method: run it.
+// Aim: the demo kills all three, ends with code 0 when everything holds, and shows what was proven.
+// Method: run its shortest form.
 test.skipIf(embedded.skip !== "")(
   "the demo proves its table and ends with 0",
   async () => {
-    const demo = new MillraceProcess(["demo", "--seconds", "4", "--connections", "4", "--pg", "embedded"]);
+    const demo = new MillraceProcess(["demo", "--seconds", "10", "--connections", "4", "--pg", "embedded"]);
     const code = await demo.ended;
     expect(demo.output).toContain("All of it holds.");
+    for (const victim of ["acceptor 2", "bridge", "PostgreSQL"]) {
+      const row = new RegExp(`${victim}, pid (\\d+) -> (\\d+), away [\\d.]+ s, first commit after [\\d.]+ s`);
+      const [, pid, newPid] = row.exec(demo.output) ?? [];
+      expect(Number(newPid)).toBeGreaterThan(0);
+      expect(newPid).not.toBe(pid);
+    }
     expect(demo.output).toMatch(
       /WAL of acceptor 3 equals pg_wal +[\dA-F]+\/[\dA-F]+\.\.[\dA-F]+\/[\dA-F]+, \d+ bytes +ok/,
     );
@@ -180,7 +187,7 @@ test.skipIf(embedded.skip !== "")(
 test.skipIf(system.skip !== "")(
   "the demo fails on a damaged byte and names the row",
   async () => {
-    const args = ["demo", "--seconds", "3", "--connections", "4", "--pg", "system"];
+    const args = ["demo", "--seconds", "10", "--connections", "4", "--pg", "system"];
     const demo = new MillraceProcess(args, { MILLRACE_DEMO_CORRUPT: "2" });
     const code = await demo.ended;
     expect(demo.output).toContain('FAILED: "WAL of acceptor 2 equals pg_wal"');

@@ -1,13 +1,15 @@
 /**
- * `millrace demo`: runs the all-in-one under load, kills an acceptor, and proves afterwards that nothing is lost.
+ * `millrace demo`: runs the all-in-one under load, kills an acceptor, the bridge and PostgreSQL, and proves afterwards
+ * that nothing is lost.
  *
- * What is proven, each a row of the table: transactions were committed; an acceptor was killed with SIGKILL and came
- * back while the load ran; commits never stopped for more than two seconds; each acceptor's WAL equals PostgreSQL's
- * pg_wal byte for byte from the start of the timeline to the flush position; every acknowledged row is in the table;
- * all processes end. The exit code is taken from the rows (report.ts).
+ * What is proven, each a row of the table: transactions were committed; each of the three was killed with SIGKILL in
+ * the middle of the load, came back, and commits went on; how long commits stopped; each acceptor's WAL equals
+ * PostgreSQL's pg_wal byte for byte from the start of the timeline to the flush position; every acknowledged row is in
+ * the table; all processes end. The exit code is taken from the rows (report.ts); the deaths are in kills.ts.
  *
- * PostgreSQL and the acceptors keep all WAL of the run, so that the comparison is over the whole of it. The program needs a PostgreSQL
- * of its own for that: a server somewhere else cannot be asked for its files.
+ * PostgreSQL keeps all WAL of the run, so that the comparison is over the whole of it, also over what was written
+ * before its crash and over what crash recovery wrote anew behind its last whole record. The program needs a PostgreSQL
+ * of its own for that: a server somewhere else can neither be killed nor be asked for its files.
  */
 import { join } from "node:path";
 
@@ -23,84 +25,72 @@ import { EXIT, ServerError } from "../errors.js";
 import { fetchTimeline } from "../http/acceptor-client.js";
 import { createLogger } from "../logging.js";
 import { installLifetime } from "../parts/lifetime.js";
-import { delay, withDeadline } from "../waiting.js";
+import { delay } from "../waiting.js";
 import { CommitLog } from "./commit-log.js";
 import { corruptIfAsked } from "./corruption.js";
+import { loadRows } from "./kill-rows.js";
+import { killTargets, runKills } from "./kills.js";
+import type { KillOutcome } from "./kills.js";
 import { commitOneMore, createTable, presentIds, runLoad, withClient } from "./load.js";
 import { allHold, formatReport } from "./report.js";
 import type { ReportRow } from "./report.js";
 import { compareWal } from "./wal-comparison.js";
 
-/** Commits must never stop for longer. */
-const PAUSE_MAX_MS = 2000;
-/** When the kill comes, as a share of the load: early enough for the acceptor to be back before the end. */
-const KILL_AT = 0.25;
-/** The supervisor waits a second and the acceptor recovers in far less; a machine under stress gets more. */
-const BACK_MS = 30_000;
-/** Which of the three is killed. */
-const VICTIM = 1;
 /** A lagging acceptor has to fetch what it missed; a minute is far above what a load of an hour leaves behind. */
 const CATCH_UP_MS = 60_000;
 const CATCH_UP_POLL_MS = 200;
+/** The load goes on for this long behind the last recovery: the first commit alone would not show that commits go on. */
+const SETTLED_MS = 1000;
 
 /** Nothing is removed from pg_wal during the run: the largest value, in MB, that PostgreSQL takes. */
 const KEEP_ALL_WAL: Readonly<Record<string, string>> = { wal_keep_size: "2147483647" };
 
 type Say = (line: string) => void;
 
-/** How the victim of the kill fared. */
-interface KillOutcome {
-  readonly pid: number | undefined;
-  readonly newPid: number | undefined;
-  readonly awayMs: number;
-  readonly duringLoad: boolean;
-}
-
-async function killOneAcceptor(app: AllInOne, signal: AbortSignal, say: Say): Promise<KillOutcome> {
-  const victim = app.acceptorProcess(VICTIM);
-  const { pid } = victim;
-  if (pid === undefined) return { pid, newPid: undefined, awayMs: 0, duringLoad: false };
-  const killedAt = performance.now();
-  const ended = victim.ended();
-  process.kill(pid, "SIGKILL");
-  say(`acceptor ${VICTIM + 1} (pid ${pid}) killed with SIGKILL`);
-  await ended;
-  await victim.ready();
-  const awayMs = performance.now() - killedAt;
-  say(`acceptor ${VICTIM + 1} is back after ${(awayMs / 1000).toFixed(1)} s (pid ${victim.pid})`);
-  return { pid, newPid: victim.pid, awayMs, duringLoad: !signal.aborted };
-}
-
 interface LoadOutcome {
   readonly log: CommitLog;
-  readonly kill: KillOutcome | undefined;
+  readonly kills: readonly KillOutcome[];
 }
 
-async function loadWithKill(app: AllInOne, configuration: DemoConfiguration, say: Say): Promise<LoadOutcome> {
+async function loadWithKills(
+  app: AllInOne,
+  configuration: DemoConfiguration,
+  say: Say,
+): Promise<LoadOutcome> {
   const { seconds, connections } = configuration;
   await createTable(app.postgresUrl);
   say(`${connections} connections write for ${seconds} s`);
   const end = new AbortController();
-  const log = new CommitLog(performance.now());
+  const nowMs = (): number => performance.now();
+  const log = new CommitLog(nowMs());
+  let postgresKilledMs: number | undefined;
   const load = runLoad({
     url: app.postgresUrl,
     connections,
     log,
-    nowMs: () => performance.now(),
+    nowMs,
     signal: end.signal,
+    killedAtMs: () => postgresKilledMs,
   });
-  let kill: KillOutcome | undefined;
-  const killing = delay(seconds * 1000 * KILL_AT).then(async () => {
-    kill = await killOneAcceptor(app, end.signal, say);
+  const kills = runKills({
+    targets: killTargets(app),
+    log,
+    seconds,
+    nowMs,
+    say,
+    onPostgresKill: (atMs) => {
+      postgresKilledMs = atMs;
+    },
   });
-  killing.catch(() => undefined);
-  // A load that ended before the acceptor is back would not show that commits go on through its return.
-  const back = withDeadline(killing, seconds * 1000 * KILL_AT + BACK_MS).catch(() => undefined);
-  await Promise.race([Promise.all([delay(seconds * 1000), back]), load]);
+  const settled = kills.then(() => delay(SETTLED_MS));
+  settled.catch(() => undefined);
+  // A load that ended before the last part is back would not show that commits go on through its return. The series
+  // is bounded by itself; a load that breaks ends everything.
+  await Promise.race([Promise.all([delay(seconds * 1000), settled]), load]);
   end.abort();
-  log.finish(performance.now());
+  log.finish(nowMs());
   await load;
-  return { log, kill };
+  return { log, kills: await kills };
 }
 
 /** PostgreSQL's flush position once every acceptor has flushed that far, and how far each one came. */
@@ -168,33 +158,9 @@ async function comparisonRows(app: AllInOne, flushLsn: Lsn): Promise<ReportRow[]
   return rows;
 }
 
-function loadRows({ log, kill }: LoadOutcome): ReportRow[] {
-  const perSecond = log.durationMs > 0 ? Math.round((log.count * 1000) / log.durationMs) : 0;
-  return [
-    {
-      name: "transactions committed under load",
-      figure: `${log.count} in ${(log.durationMs / 1000).toFixed(1)} s (${perSecond}/s)`,
-      ok: log.count > 0,
-    },
-    {
-      name: "acceptor killed and back during the load",
-      figure:
-        kill?.pid === undefined
-          ? "it did not happen"
-          : `acceptor ${VICTIM + 1}, pid ${kill.pid} -> ${kill.newPid}, away ${(kill.awayMs / 1000).toFixed(1)} s`,
-      ok: kill?.newPid !== undefined && kill.newPid !== kill.pid && kill.duringLoad,
-    },
-    {
-      name: "longest time without a commit",
-      figure: `${Math.round(log.longestPauseMs)} ms (at most ${PAUSE_MAX_MS})`,
-      ok: log.longestPauseMs <= PAUSE_MAX_MS,
-    },
-  ];
-}
-
 /** The whole proof, from the load to the last comparison. */
 async function prove(app: AllInOne, configuration: DemoConfiguration, say: Say): Promise<ReportRow[]> {
-  const outcome = await loadWithKill(app, configuration, say);
+  const outcome = await loadWithKills(app, configuration, say);
   say("load ended; waiting until every acceptor has everything");
   const { flushLsn, behind, tookMs } = await waitForAll(app);
   await corruptIfAsked(app, say);
@@ -202,7 +168,7 @@ async function prove(app: AllInOne, configuration: DemoConfiguration, say: Say):
   const present = await presentIds(app.postgresUrl);
   const missing = outcome.log.missingFrom(present);
   return [
-    ...loadRows(outcome),
+    ...loadRows(outcome.log, outcome.kills),
     {
       name: "every acceptor has all WAL",
       figure:

@@ -1,14 +1,19 @@
 /**
  * The demo's load: real clients that insert rows one transaction at a time and remember what was acknowledged.
  *
- * Every row has an id of its own, and a client notes it only after PostgreSQL has answered the commit. A connection
- * that breaks ends the demo with an error: nothing in it kills PostgreSQL or a client, so a lost connection would be a
- * defect and must not be retried away. A commit whose wait was cancelled (PostgreSQL then warns that the transaction
- * "might not have been replicated") is not counted as acknowledged.
+ * Every row has an id of its own, and a client notes it only after PostgreSQL has answered the commit. A transaction
+ * whose answer never came, because the connection broke, may be there or not; its id is neither noted nor used again.
+ * So is one whose wait was cancelled (PostgreSQL then warns that it "might not have been replicated").
+ *
+ * Only the death of PostgreSQL may break a connection, and each connection once: the demo says since when PostgreSQL
+ * has been killed on purpose, and a client connects anew only if it was connected before that. Every other loss is a
+ * defect, ends the load with an error and must not be retried away; the deaths of acceptors and of the bridge, above
+ * all, are none of a client's business.
  */
 import pg from "pg";
 
 import { describeError, ServerError } from "../errors.js";
+import { delay } from "../waiting.js";
 import type { CommitLog } from "./commit-log.js";
 
 const TABLE = "millrace_demo";
@@ -18,6 +23,10 @@ const PAYLOAD_BYTES = 200;
 const IDS_PER_CONNECTION = 1_000_000_000;
 /** A commit that takes longer than this will not come; the row of the pause has failed long before. */
 const STATEMENT_LIMIT_MS = 60_000;
+/** Between two attempts to connect to a PostgreSQL that is starting: far below the pause that is measured. */
+const RECONNECT_MS = 50;
+/** After a kill PostgreSQL is given up when it takes longer than this; its crash recovery takes seconds. */
+const RECONNECT_LIMIT_MS = 60_000;
 
 function newClient(url: string): pg.Client {
   const client = new pg.Client({
@@ -57,39 +66,108 @@ export interface LoadOptions {
   readonly nowMs: () => number;
   /** Ends the load after the transactions in flight. */
   readonly signal: AbortSignal;
+  /** When PostgreSQL was last killed on purpose; undefined as long as it was not. */
+  readonly killedAtMs: () => number | undefined;
 }
 
-async function write(client: pg.Client, index: number, options: LoadOptions): Promise<void> {
-  let replicated = true;
-  client.on("notice", (notice) => {
-    if (notice.severity === "WARNING") replicated = false;
-  });
-  const payload = "x".repeat(PAYLOAD_BYTES);
-  for (let id = index * IDS_PER_CONNECTION; !options.signal.aborted; id += 1) {
-    await client.query({
-      name: "insert",
-      text: `insert into ${TABLE} (id, payload) values ($1, $2)`,
-      values: [id, payload],
+/** One connection after the other, with the ids that belong to it. */
+class Writer {
+  readonly #options: LoadOptions;
+  readonly #payload = "x".repeat(PAYLOAD_BYTES);
+  #nextId: number;
+  #client: pg.Client;
+  #connectedMs = Number.NEGATIVE_INFINITY;
+  /** PostgreSQL has warned of the present transaction. */
+  #warned = false;
+
+  constructor(options: LoadOptions, index: number) {
+    this.#options = options;
+    this.#nextId = index * IDS_PER_CONNECTION;
+    this.#client = this.#newClient();
+  }
+
+  #newClient(): pg.Client {
+    const client = newClient(this.#options.url);
+    client.on("notice", (notice) => {
+      if (notice.severity === "WARNING") this.#warned = true;
     });
-    if (replicated) options.log.acknowledge(id, options.nowMs());
-    replicated = true;
+    return client;
+  }
+
+  async connect(): Promise<void> {
+    await this.#client.connect();
+    this.#connectedMs = this.#options.nowMs();
+  }
+
+  /** Writes until the signal is aborted, across the death of PostgreSQL. */
+  async run(): Promise<void> {
+    while (!this.#options.signal.aborted) {
+      try {
+        await this.#write();
+      } catch (error) {
+        if (!this.#mayBreak()) throw error;
+        await this.#reconnect();
+      }
+    }
+  }
+
+  async #write(): Promise<void> {
+    const { log, nowMs, signal } = this.#options;
+    while (!signal.aborted) {
+      const id = this.#nextId;
+      this.#nextId += 1;
+      this.#warned = false;
+      const startedMs = nowMs();
+      await this.#client.query({
+        name: "insert",
+        text: `insert into ${TABLE} (id, payload) values ($1, $2)`,
+        values: [id, this.#payload],
+      });
+      if (!this.#warned) log.acknowledge(id, startedMs, nowMs());
+    }
+  }
+
+  /** Whether PostgreSQL has been killed since this connection was made. */
+  #mayBreak(): boolean {
+    const killedMs = this.#options.killedAtMs();
+    return killedMs !== undefined && killedMs >= this.#connectedMs;
+  }
+
+  async #reconnect(): Promise<void> {
+    const { nowMs, signal } = this.#options;
+    const startedMs = nowMs();
+    while (!signal.aborted) {
+      await this.end();
+      this.#client = this.#newClient();
+      try {
+        await this.connect();
+        return;
+      } catch (error) {
+        if (nowMs() - startedMs > RECONNECT_LIMIT_MS) throw error;
+        await delay(RECONNECT_MS);
+      }
+    }
+  }
+
+  async end(): Promise<void> {
+    await this.#client.end().catch(() => undefined);
   }
 }
 
 /**
  * Writes from all connections until the signal is aborted.
  *
- * @throws {ServerError} ERR_SERVER_DEMO when a connection or a statement fails
+ * @throws {ServerError} ERR_SERVER_DEMO when a statement fails, or a connection without PostgreSQL having been killed
  */
 export async function runLoad(options: LoadOptions): Promise<void> {
-  const clients = Array.from({ length: options.connections }, () => newClient(options.url));
+  const writers = Array.from({ length: options.connections }, (_, index) => new Writer(options, index));
   try {
-    await Promise.all(clients.map((client) => client.connect()));
-    await Promise.all(clients.map((client, index) => write(client, index, options)));
+    await Promise.all(writers.map((writer) => writer.connect()));
+    await Promise.all(writers.map((writer) => writer.run()));
   } catch (cause) {
     throw new ServerError("ERR_SERVER_DEMO", `the load ended early: ${describeError(cause)}`, { cause });
   } finally {
-    await Promise.all(clients.map((client) => client.end().catch(() => undefined)));
+    await Promise.all(writers.map((writer) => writer.end()));
   }
 }
 
