@@ -13,7 +13,7 @@ import { toLsn } from "@millrace/lsn";
 import { AcceptorNode, parseJson, stringifyJson } from "@millrace/wal-acceptor";
 
 import { createAcceptorApi } from "../src/http/acceptor-api.js";
-import { createTimelineOn, fetchNodeId, fetchTimeline } from "../src/http/acceptor-client.js";
+import { createTimelineOn, fetchDigest, fetchNodeId, fetchTimeline } from "../src/http/acceptor-client.js";
 import { authenticatorFor, loadPublicKeys } from "../src/http/bearer.js";
 import { listenHttp } from "../src/http/listen.js";
 import { BODY_BYTES_MAX } from "../src/http/timeline-request.js";
@@ -252,6 +252,13 @@ test("the client creates a timeline, reads it back, and reports refusals", async
     segmentBytes: 1024 * 1024,
     systemId: SYSTEM_ID,
   });
+  const range = {
+    tenantId: TENANT,
+    timelineId: TIMELINE,
+    fromLsn: toLsn(0x300000n),
+    untilLsn: toLsn(0x300008n),
+  };
+  await expect(fetchDigest(url, range)).rejects.toMatchObject({ code: "ERR_SERVER_HTTP" }); // an empty log
   const other = createTimelineOn(url, { ...creation, systemId: 1n });
   await expect(other).rejects.toMatchObject({
     code: "ERR_SERVER_HTTP",

@@ -114,6 +114,11 @@ export class SmallCluster implements AsyncDisposable {
         const target = this.acceptors.find(({ nodeId }) => nodeId === acceptor.nodeId);
         await target?.node.timelines.create(request);
       },
+      digest: async (acceptor, fromLsn, untilLsn) => {
+        const target = this.acceptors.find(({ nodeId }) => nodeId === acceptor.nodeId);
+        if (target === undefined) throw new Error(`no acceptor ${acceptor.nodeId}`);
+        return await target.node.timelines.get(TENANT, TIMELINE).digest(fromLsn, untilLsn);
+      },
     });
     await this.#bridge.streaming;
   }

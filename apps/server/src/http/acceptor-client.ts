@@ -145,6 +145,33 @@ export async function fetchTimeline(
   }
 }
 
+const digestSchema = z.looseObject({ sha256: z.string().regex(/^[0-9a-f]{64}$/) });
+
+/** A stretch of one timeline's WAL. */
+export interface WalRange {
+  readonly tenantId: string;
+  readonly timelineId: string;
+  readonly fromLsn: Lsn;
+  readonly untilLsn: Lsn;
+}
+
+/**
+ * The sha256 of the WAL that the acceptor at `baseUrl` has durable in `range`, in hexadecimal digits.
+ *
+ * @throws {ServerError} ERR_SERVER_HTTP, also if it does not have all of it
+ */
+export async function fetchDigest(baseUrl: string, range: WalRange, token?: string): Promise<string> {
+  const { tenantId, timelineId, fromLsn, untilLsn } = range;
+  const query = new URLSearchParams({ from_lsn: formatLsn(fromLsn), until_lsn: formatLsn(untilLsn) });
+  const url = `${baseUrl}/v1/tenant/${tenantId}/timeline/${timelineId}/digest?${query.toString()}`;
+  const text = await request(url, { method: "GET" }, token);
+  try {
+    return digestSchema.parse(parseJson(text)).sha256;
+  } catch (cause) {
+    throw new ServerError("ERR_SERVER_HTTP", `${url}: the answer is not a digest`, { cause });
+  }
+}
+
 const nodeSchema = z.looseObject({ id: z.union([z.number(), z.bigint()]).transform(BigInt) });
 
 /**

@@ -1,7 +1,7 @@
 /**
  * `millrace bridge`: one bridge in the foreground.
  *
- * A bridge is one term: it ends when PostgreSQL goes away, when another proposer is elected, or when it cannot go
+ * A bridge is one term: it ends when PostgreSQL stays away, when another proposer is elected, or when it cannot go
  * on, and this process ends with it. Whoever started the process starts it again, with a delay that grows, because
  * every life adds an entry to the term history on the acceptors. The exit code tells the one case in which an
  * automatic restart is wrong: somebody else was elected.
@@ -12,13 +12,13 @@ import { formatLsn, toLsn } from "@millrace/lsn";
 import { parseConnectionUrl } from "@millrace/pg-wire";
 import type { ClientOptions } from "@millrace/pg-wire";
 import { Bridge, DIAGNOSTICS_CHANNEL } from "@millrace/wal-proposer";
-import type { BridgeAcceptor, BridgeEnd, ProposerNotice } from "@millrace/wal-proposer";
+import type { BridgeAcceptor, BridgeEnd, DigestSource, ProposerNotice } from "@millrace/wal-proposer";
 
 import type { BridgeConfiguration } from "../configuration/bridge-options.js";
 import { formatHostPort } from "../configuration/values.js";
 import type { HostPort } from "../configuration/values.js";
 import { describeError, EXIT, ServerError } from "../errors.js";
-import { createTimelineOn, fetchNodeId } from "../http/acceptor-client.js";
+import { createTimelineOn, fetchDigest, fetchNodeId } from "../http/acceptor-client.js";
 import { readSecret } from "../instance.js";
 import { createLogger } from "../logging.js";
 import type { Logger } from "../logging.js";
@@ -115,6 +115,22 @@ async function describeAcceptors(
   );
 }
 
+/** Without every acceptor's HTTP side the bytes below a term cannot be compared; the bridge warns then. */
+function digestSource(
+  configuration: BridgeConfiguration,
+  token: string | undefined,
+): { readonly digest?: DigestSource } {
+  if (configuration.acceptorHttp === undefined) return {};
+  const { tenant: tenantId, timeline: timelineId } = configuration;
+  return {
+    async digest({ httpUrl }, fromLsn, untilLsn) {
+      if (httpUrl === undefined)
+        throw new ServerError("ERR_SERVER_OPTION", "the acceptor has no HTTP address");
+      return await fetchDigest(httpUrl, { tenantId, timelineId, fromLsn, untilLsn }, token);
+    },
+  };
+}
+
 async function openBridge(configuration: BridgeConfiguration, logger: Logger): Promise<Bridge> {
   const postgres = postgresOptions(configuration);
   const token =
@@ -136,6 +152,7 @@ async function openBridge(configuration: BridgeConfiguration, logger: Logger): P
       await createTimelineOn(httpUrl, request, token);
       logger.info({ acceptor: httpUrl }, "timeline created");
     },
+    ...digestSource(configuration, token),
     applicationName: configuration.applicationName,
     retainSlot: configuration.retainSlot,
     ringBytes: configuration.ringBytes,
@@ -181,6 +198,16 @@ function tellStatus(bridge: Bridge, lifetime: Lifetime): void {
   });
 }
 
+/** A PostgreSQL that was to end is not waited for. */
+function endWithPostgres(bridge: Bridge, lifetime: Lifetime): void {
+  subscribe(DIAGNOSTICS_CHANNEL, (message) => {
+    const notice = message as ProposerNotice;
+    if (notice.type === "bridge-state" && notice.to === "reconnecting" && lifetime.endExpected) {
+      setImmediate(() => void bridge.close({ immediate: true }));
+    }
+  });
+}
+
 function exitCode(end: BridgeEnd): number {
   if (end.reason === "closed") return EXIT.ok;
   if (end.reason === "higher_term") return EXIT.termLost;
@@ -208,6 +235,7 @@ export async function runBridge(configuration: BridgeConfiguration): Promise<num
   logger.info({ systemId: String(systemId), pgVersion }, "bridge connected to PostgreSQL");
   lifetime.tell({ type: "ready", part: "bridge" });
   if (lifetime.supervised) tellStatus(bridge, lifetime);
+  endWithPostgres(bridge, lifetime);
   void lifetime.stopped.then(async (reason) => {
     logger.info(`${reason}: ending`);
     await bridge.close({ immediate: reason === "parent is gone" });
