@@ -4,7 +4,6 @@
  */
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { pathToFileURL } from "node:url";
 import { expect, test } from "vitest";
 
 import { parseLsn } from "@millrace/lsn";
@@ -43,7 +42,7 @@ test.skipIf(skipped)(
     await using directory = await temporaryDirectory();
     const dataDir = join(directory.path, "data");
     const marker = join(directory.path, "marker");
-    const preload = pathToFileURL(join(import.meta.dirname, "failing-sync.mjs")).href;
+    const preload = new URL("./failing-sync.mjs", import.meta.url).href;
     await using run = new MillraceProcess(["--data-dir", dataDir, "--pg", "system", "--log-level", "debug"], {
       NODE_OPTIONS: `--import ${preload}`,
       FAILING_SYNC_MARKER: marker,
