@@ -30,6 +30,8 @@ export type AcceptorEvent = EventPlace &
         readonly error: unknown;
       }
     | { readonly type: "stream-started"; readonly level: "info"; readonly protocolVersion: number }
+    /** A standby has to wait at `lsn`: from there on the WAL is of a PostgreSQL timeline that nobody registered. */
+    | { readonly type: "pg-timeline-unknown"; readonly level: "warn"; readonly lsn: string }
     | { readonly type: "reader-started"; readonly level: "info"; readonly startLsn: string }
     | {
         readonly type: "stream-ended";

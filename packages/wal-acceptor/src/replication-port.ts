@@ -199,6 +199,7 @@ export class ReplicationPort implements Disposable {
     const { end, idle } = await sendWal({
       command,
       timeline,
+      place,
       sender,
       slot,
       reader,

@@ -96,15 +96,19 @@ class DiskTimelineStorage implements TimelineStorage {
     this.#options = options;
   }
 
+  // The names themselves are made durable before anybody relies on what is behind them: a process that was killed
+  // between a rename and the sync that follows it left a name which a power cut could still take back.
   async list(): Promise<readonly TimelineKey[]> {
     await removeTree(this.#fileSystem, path.join(this.#directory, TEMPORARY_DIRECTORY));
     const keys: TimelineKey[] = [];
     for (const tenantId of await this.#names(this.#directory)) {
       if (!isId(tenantId)) continue;
-      for (const timelineId of await this.#names(path.join(this.#directory, tenantId))) {
-        if (isId(timelineId)) keys.push({ tenantId, timelineId });
-      }
+      const tenant = path.join(this.#directory, tenantId);
+      const timelineIds = (await this.#names(tenant)).filter(isId);
+      if (timelineIds.length > 0) await this.#syncDirectory(tenant);
+      for (const timelineId of timelineIds) keys.push({ tenantId, timelineId });
     }
+    if (keys.length > 0) await this.#syncDirectory(this.#directory);
     return keys;
   }
 
@@ -136,6 +140,7 @@ class DiskTimelineStorage implements TimelineStorage {
     try {
       await createDiskControlFile({ ...this.#storeOptions(temporary), state });
       await ensureDirectory(this.#fileSystem, path.dirname(directory));
+      await this.#fileSystem.fsyncDirectory(this.#directory); // the tenant may exist by a creation cut short
       await this.#fileSystem.rename(temporary, directory);
     } catch (error) {
       await removeTree(this.#fileSystem, temporary).catch(() => undefined); // the next start removes it

@@ -5,7 +5,8 @@
  * - a reader without a term never gets a byte at or above the commit position; a reader with a term never gets a byte
  *   once the acceptor is in another term, which is checked after the read and before the send, without an `await`
  *   between the check and the send;
- * - a reader on a timeline of PostgreSQL that was left gets nothing from beyond the point where it was left;
+ * - a reader on a timeline of PostgreSQL that was left gets nothing from beyond the point where it was left, and none
+ *   of a newer timeline before that is registered;
  * - a reader that is ahead of this acceptor waits, hearing a keepalive each second: it may have come from a faster one;
  * - a peer that does not read stops this stream alone, at the bound of the socket's queue; one that is silent for the
  *   idle limit is dropped.
@@ -23,12 +24,16 @@ import { Bell } from "./bell.js";
 import type { Clock, Timer } from "./clock.js";
 import type { StartReplication } from "./command-grammar.js";
 import type { SlotLease } from "./consumer-slots.js";
+import { publish } from "./diagnostics.js";
+import type { EventPlace } from "./diagnostics.js";
 import { AcceptorError } from "./errors.js";
 import { FirstSignal } from "./first-signal.js";
+import type { PgTimelines } from "./pg-timelines.js";
 import { chunkBytes } from "./replication-chunk.js";
 import { StandbyFeedback } from "./standby-feedback.js";
 import { streamEndOfError } from "./stream-end.js";
 import type { StreamEnd } from "./stream-end.js";
+import { TimelineFrontier } from "./timeline-frontier.js";
 import type { Timeline } from "./timeline.js";
 import type { WalReader } from "./wal-store.js";
 import type { WalSenderGuard } from "./walsender-registry.js";
@@ -42,6 +47,8 @@ export const READER_STOP_TIMEOUT_MS = 2000;
 export interface ReplicationStream {
   readonly command: StartReplication;
   readonly timeline: Timeline;
+  /** For the diagnostics channel. */
+  readonly place: EventPlace;
   /** Lent, like `slot`: the caller disposes both after the stream. */
   readonly sender: WalSenderGuard;
   readonly slot: SlotLease | undefined;
@@ -91,6 +98,10 @@ class WalSender {
   /** The stream has ended in another place: the sending loop has to leave. */
   #over = false;
   #timer: Timer | undefined;
+  /** Only readers that know of PostgreSQL's timelines care which one their WAL is on. */
+  readonly #frontier: TimelineFrontier | undefined;
+  /** Where WAL of an unregistered timeline begins, as far as these registrations tell. */
+  #frozen: { readonly known: PgTimelines; readonly lsn: Lsn } | undefined;
 
   constructor(stream: ReplicationStream) {
     this.#stream = stream;
@@ -98,6 +109,9 @@ class WalSender {
     this.#clock = stream.clock;
     this.#position = stream.command.startLsn;
     stream.sender.sentLsn = this.#position;
+    const { term, timelineId } = stream.command;
+    if (term === undefined && timelineId !== undefined)
+      this.#frontier = new TimelineFrontier(stream.timeline.state.server);
     this.#lastSentMs = this.#lastReceivedMs = this.#clock.monotonicMs();
   }
 
@@ -164,8 +178,8 @@ class WalSender {
   }
 
   async #send(): Promise<ReplicationEnd> {
+    let reader: WalReader | undefined;
     try {
-      await using reader = this.#timeline.openReader(this.#position);
       for (;;) {
         if (this.#over) return { kind: "clean" };
         if (this.#peerDone) return { kind: "peer-done" };
@@ -173,6 +187,10 @@ class WalSender {
         if (this.#replyOwed) await this.#sendKeepalive(false);
         const endLsn = this.#endLsn();
         if (this.#position < endLsn) {
+          if (reader?.lsn !== this.#position) {
+            await reader?.close();
+            reader = this.#timeline.openReader(this.#position);
+          }
           await this.#sendChunk(reader, endLsn);
           continue;
         }
@@ -183,6 +201,8 @@ class WalSender {
       }
     } catch (error) {
       return streamEndOfError(error);
+    } finally {
+      await reader?.close();
     }
   }
 
@@ -192,7 +212,9 @@ class WalSender {
     const { state } = this.#timeline;
     const endLsn = term === undefined ? state.commitLsn : state.flushLsn;
     const left = this.#leftAt(timelineId);
-    return left === undefined ? endLsn : minLsn(endLsn, left);
+    const frozen =
+      this.#frozen?.known === this.#timeline.readers.pgTimelines.value ? this.#frozen.lsn : endLsn;
+    return minLsn(endLsn, left ?? endLsn, frozen);
   }
 
   #leftAt(timelineId: number | undefined): Lsn | undefined {
@@ -203,10 +225,10 @@ class WalSender {
   async #sendChunk(reader: WalReader, endLsn: Lsn): Promise<void> {
     this.#checkTerm();
     const { state } = this.#timeline;
-    const bytes = chunkBytes(this.#position, endLsn, state.server.segmentBytes);
+    const chunk = chunkBytes(this.#position, endLsn, state.server.segmentBytes);
     // Given to the socket, which holds it for as long as the kernel needs: so a new one each time.
-    const wal = Buffer.allocUnsafe(bytes);
-    for (let filled = 0; filled < bytes;) {
+    const wal = Buffer.allocUnsafe(chunk);
+    for (let filled = 0; filled < chunk;) {
       const count = await reader.read(wal.subarray(filled));
       if (count === 0) {
         this.#checkTerm();
@@ -217,14 +239,32 @@ class WalSender {
     // The log may have been cut and written anew while it was read, but then in another term.
     this.#checkTerm();
     if (this.#over || this.#timeline.cancelSignal.aborted) return;
+    const bytes = chunk - this.#foreignBytes(wal);
+    if (bytes === 0) return;
     const header = serializeXLogDataHeader({ startLsn: this.#position, endLsn, timestamp: this.#now() });
-    const room = this.#stream.writer.send(header, wal);
+    const room = this.#stream.writer.send(header, wal.subarray(0, bytes));
     this.#position = (this.#position + BigInt(bytes)) as Lsn;
     this.#sent();
     this.#stream.sender.sentLsn = this.#position;
     if (this.#stream.sender.phase === "startup") this.#stream.sender.phase = "catchup";
     this.#timeline.readers.sentBytes += bytes;
     if (room !== undefined) await room;
+  }
+
+  // How much at the end of `wal` is of a timeline that nobody has registered; that stops the stream until somebody does.
+  #foreignBytes(wal: Buffer): number {
+    const known = this.#timeline.readers.pgTimelines.value;
+    const newest = known.list().at(-1)?.timelineId ?? 1;
+    const lsn = this.#frontier?.find(this.#position, wal, newest);
+    if (lsn === undefined) return 0;
+    this.#frozen = { known, lsn };
+    publish(() => ({
+      ...this.#stream.place,
+      type: "pg-timeline-unknown",
+      level: "warn",
+      lsn: formatLsn(lsn),
+    }));
+    return Number(this.#position - lsn) + wal.byteLength;
   }
 
   async #sendKeepalive(replyRequested: boolean): Promise<void> {

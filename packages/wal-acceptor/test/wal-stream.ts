@@ -21,7 +21,16 @@ export interface StreamShape {
   readonly prevLsn?: bigint;
 }
 
+export interface RecordKind {
+  readonly rmid?: number;
+  readonly info?: number;
+  /** The first bytes behind the record's header, instead of its position. */
+  readonly body?: Uint8Array;
+}
+
 export class WalStream {
+  /** PostgreSQL's timeline, in the headers of pages that are begun from now on. */
+  timelineId = 1;
   readonly startLsn: Lsn;
   readonly segmentBytes: number;
   readonly #systemId: bigint;
@@ -47,7 +56,7 @@ export class WalStream {
   }
 
   /** Adds a record with a body of `bytes` bytes; its end is the new `endLsn`. */
-  record(bytes = 40, kind: { rmid?: number; info?: number } = {}): this {
+  record(bytes = 40, kind: RecordKind = {}): this {
     this.#append(this.#encode(bytes, kind));
     this.boundaries.push(this.endLsn);
     return this;
@@ -66,6 +75,16 @@ export class WalStream {
     if (rest < this.segmentBytes) this.#put(new Uint8Array(rest));
     this.boundaries.push(this.endLsn);
     return dataEnd;
+  }
+
+  /** Adds the record with which PostgreSQL begins another timeline; the pages that follow are on it. */
+  endOfRecovery(timelineId: number): this {
+    this.timelineId = timelineId;
+    const body = new Uint8Array(18);
+    const view = new DataView(body.buffer);
+    view.setUint16(0, 0x10ff, true); // a short data header: 255, 16 bytes
+    view.setUint32(10, timelineId, true);
+    return this.record(18, { rmid: 0, info: 0x90, body });
   }
 
   /** A stream that agrees with this one up to `lsn` and is free to go on differently. */
@@ -109,7 +128,7 @@ export class WalStream {
     return lsn % BigInt(this.segmentBytes) === 0n ? 40 : 24;
   }
 
-  #encode(bodyBytes: number, kind: { rmid?: number; info?: number }): Uint8Array {
+  #encode(bodyBytes: number, kind: RecordKind): Uint8Array {
     const total = 24 + bodyBytes;
     const record = new Uint8Array(total);
     const view = new DataView(record.buffer);
@@ -122,6 +141,7 @@ export class WalStream {
     view.setUint8(17, kind.rmid ?? 10);
     const low = Number(start & 0xffff_ffffn) ^ (this.#mark * 0x0101_0101);
     for (let i = 24; i < total; i += 1) record[i] = (low >>> ((i % 4) * 8)) & 0xff;
+    if (kind.body !== undefined) record.set(kind.body, 24);
     view.setUint32(20, crc32c(record.subarray(0, 20), crc32c(record.subarray(24))), true);
     this.#prevLsn = start;
     return record;
@@ -145,7 +165,7 @@ export class WalStream {
     const view = new DataView(header.buffer);
     view.setUint16(0, MAGIC_PG15, true);
     view.setUint16(2, (remaining > 0 ? 1 : 0) | (long ? 2 : 0), true);
-    view.setUint32(4, 1, true);
+    view.setUint32(4, this.timelineId, true);
     view.setBigUint64(8, lsn, true);
     view.setUint32(16, remaining, true);
     if (long) {
