@@ -335,6 +335,19 @@ test("a pageserver that has everything is sent away once no compute is connected
   expect(await standby.next()).toMatchObject({ type: "keepalive" });
 });
 
+// Aim: a standby that connects before the first WAL waits for it. Method: a timeline of which nothing is known but its
+// name, no compute, and a second of silence.
+test("a standby waits on a timeline that has no WAL yet", async () => {
+  await using harness = await Harness.open();
+  const proposer = await harness.push();
+  await proposer.greet();
+  await proposer.client.close();
+  await proposer.served;
+  const reader = await TestReader.start(harness, FROM_START);
+  harness.clock.advance(1000);
+  expect(await reader.next()).toMatchObject({ type: "keepalive", endLsn: 0n, replyRequested: true });
+});
+
 // Aim: what standbys need reaches the proposer, for as long as they are there. Method: two standbys, one of them after
 // a wrap of the transaction ids and without a catalog xmin, whose bare epoch must not count.
 test("feedback of standbys is aggregated and ends with them", async () => {
