@@ -6,11 +6,11 @@
  *
  * The lock is `safekeeper.pid`, in the manner of PostgreSQL's postmaster.pid: Node offers no flock. It is made with
  * link(2), which fails if the name exists, from a file that is complete already, so nobody reads half a lock. A lock
- * counts as stale when its process is gone or has another start time; it is then taken away by rename, which only
- * one of several contenders can win. Processes on other machines, or in other pid namespaces, that share the
- * directory are not seen.
+ * counts as stale when its process is gone or has another start time. Removing a stale lock needs a claim on exactly
+ * that lock, so that a slow contender cannot remove the lock of a faster one. Processes on other machines, or in
+ * other pid namespaces, that share the directory are not seen.
  */
-import { randomUUID } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import { constants, promises as fs, readFileSync } from "node:fs";
 import * as path from "node:path";
 
@@ -116,7 +116,7 @@ export async function lockDirectory(
   if (lockedHere.has(real)) throw lockedError(real, processes.pid);
   lockedHere.add(real);
   try {
-    const content = `${processes.pid}\n${processes.startTime(processes.pid) ?? ""}\n`;
+    const content = `${processes.pid}\n${processes.startTime(processes.pid) ?? ""}\n${randomUUID()}\n`;
     await takeLockFile(real, content, processes);
     return heldLock(real, content);
   } catch (error) {
@@ -139,6 +139,7 @@ function heldLock(directory: string, content: string): DirectoryLock {
 async function takeLockFile(directory: string, content: string, processes: ProcessTable): Promise<void> {
   const file = path.join(directory, LOCK_FILE);
   const own = path.join(directory, `${LOCK_FILE}.${randomUUID()}`);
+  const claims: string[] = [];
   await fs.writeFile(own, content, { flag: "wx", mode: 0o600 });
   try {
     for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt += 1) {
@@ -146,12 +147,45 @@ async function takeLockFile(directory: string, content: string, processes: Proce
       const found = await readOrUndefined(file);
       if (found === undefined) continue; // its owner has just left
       if (!isStale(found, processes)) throw lockedError(directory, Number.parseInt(found, 10));
-      await removeStale(file, found);
+      if (!(await claimRemoval(file, found, own, processes, claims))) continue;
+      // Nobody else may remove this lock as long as the claim stands, so it is still the one that was looked at.
+      if ((await readOrUndefined(file)) === found) await fs.rm(file, { force: true });
     }
     throw lockedError(directory, undefined);
   } finally {
-    await fs.rm(own, { force: true });
+    for (const name of [own, ...claims]) await fs.rm(name, { force: true });
   }
+}
+
+/**
+ * Wins the sole right to remove one stale lock, or says false when somebody else has it. The right is a file named
+ * after the lock's content, which no two locks share. If its holder has died, the right passes to whoever claims
+ * the holder's claim in the same way.
+ *
+ * @param claims the files to remove in the end are added; after that a latecomer may claim the same lock again, and
+ *   finds that it is gone
+ */
+async function claimRemoval(
+  file: string,
+  stale: string,
+  own: string,
+  processes: ProcessTable,
+  claims: string[],
+): Promise<boolean> {
+  const passed: string[] = [];
+  let dead = stale;
+  for (let depth = 0; depth < ATTEMPTS_MAX; depth += 1) {
+    const claim = `${file}.${createHash("sha256").update(dead).digest("hex").slice(0, 32)}`;
+    passed.push(claim);
+    if (await linkIfAbsent(own, claim)) {
+      claims.push(...passed);
+      return true;
+    }
+    const claimer = await readOrUndefined(claim);
+    if (claimer === undefined || !isStale(claimer, processes)) return false;
+    dead = claimer;
+  }
+  return false;
 }
 
 async function linkIfAbsent(own: string, file: string): Promise<boolean> {
@@ -162,19 +196,6 @@ async function linkIfAbsent(own: string, file: string): Promise<boolean> {
     if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
     throw error;
   }
-}
-
-// Another contender may have replaced the stale lock since it was read; what was moved away by mistake goes back.
-async function removeStale(file: string, stale: string): Promise<void> {
-  const aside = `${file}.${randomUUID()}`;
-  try {
-    await fs.rename(file, aside);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return;
-    throw error;
-  }
-  if ((await readOrUndefined(aside)) !== stale) await linkIfAbsent(aside, file);
-  await fs.rm(aside, { force: true });
 }
 
 function isStale(content: string, processes: ProcessTable): boolean {

@@ -1,5 +1,6 @@
 import { once } from "node:events";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import * as path from "node:path";
 import type { Lsn } from "@millrace/lsn";
@@ -257,6 +258,37 @@ test("of many contenders for one directory exactly one gets it", async () => {
   );
   const locks = results.filter((result) => result.status === "fulfilled");
   expect(locks).toHaveLength(1);
+  expect(await readdir(home.path)).toEqual([LOCK_FILE]);
+});
+
+// Aim: a stale lock is removed by one contender only, also when that one dies. Method: the claim on the removal, a file
+// named after the lock's content, is there already: of a live process, of a dead one, and of a chain of dead ones.
+test("the right to remove a stale lock is one live process's, and passes on when that one dies", async () => {
+  const stale = "1\nold\nlock\n";
+  const claimOf = (directory: string, content: string): string => {
+    const digest = createHash("sha256").update(content).digest("hex").slice(0, 32);
+    return path.join(directory, `${LOCK_FILE}.${digest}`);
+  };
+  const alive = { 7: "now", 42: "now" };
+  for (const [claimers, expected] of [
+    [["7\nnow\nclaim\n"], "ERR_ACCEPTOR_DIRECTORY_LOCKED"],
+    [["2\nold\nclaim\n"], "resolved"],
+    [["2\nold\nclaim\n", "3\nold\nclaim\n"], "resolved"],
+    [["2\nold\nclaim\n", "7\nnow\nclaim\n"], "ERR_ACCEPTOR_DIRECTORY_LOCKED"],
+  ] as const) {
+    await using home = await directory();
+    await writeFile(path.join(home.path, LOCK_FILE), stale);
+    let claimed = stale;
+    for (const claimer of claimers) {
+      await writeFile(claimOf(home.path, claimed), claimer);
+      claimed = claimer;
+    }
+    const before = (await readdir(home.path)).sort();
+    expect(await codeOf(lockDirectory(home.path, processTable(42, alive)))).toBe(expected);
+    const text = await readFile(path.join(home.path, LOCK_FILE), "utf8");
+    expect(text).toMatch(expected === "resolved" ? /^42\n/ : /^1\nold/);
+    expect((await readdir(home.path)).sort()).toEqual(expected === "resolved" ? [LOCK_FILE] : before);
+  }
 });
 
 // Aim: positions in memory reach the control file now and then, without a write per message. Method: the clock passes
