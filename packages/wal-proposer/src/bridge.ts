@@ -8,7 +8,7 @@
  * comes back with the same log. Whatever ends a bridge is final and says why in `closed`; the owner opens a new one, with a delay that grows if
  * lives are short, since every one adds an entry to the term history.
  *
- * Not here yet: acceptors as donors of WAL that PostgreSQL no longer has, timelines above 1.
+ * Not here yet: timelines above 1.
  */
 import { strict as assert } from "node:assert";
 import { INVALID_LSN } from "@millrace/lsn";
@@ -28,11 +28,14 @@ import type {
 import { ensureTimeline } from "./bridge-timeline.js";
 import { CatchUpReader } from "./catch-up-reader.js";
 import { compareWithAcceptors } from "./bridge-divergence.js";
+import { catchUpSource } from "./catch-up-source.js";
+import type { Donor } from "./catch-up-source.js";
 import { publishNotice } from "./diagnostics.js";
+import { DonorReader } from "./donor-reader.js";
 import { ProposerError } from "./errors.js";
 import type { ProposerErrorCode } from "./errors.js";
 import type { PostgresSource, SourceHandlers } from "./postgres-source.js";
-import { isPassing, reconnectPrimary } from "./primary-reconnect.js";
+import { isPassing, reconnectPrimary, renewSlot } from "./primary-reconnect.js";
 import { openSource } from "./primary-source.js";
 import type { PrimaryOptions } from "./primary-source.js";
 import { Proposer } from "./proposer.js";
@@ -54,6 +57,8 @@ export class Bridge implements AsyncDisposable {
   #state: BridgeState = "bootstrapping";
   #source: PostgresSource | undefined;
   #reconnects = 0;
+  /** Ends an attempt to take the slot again, if one is under way. */
+  #cancelRenewal: () => void = () => undefined;
   #hotStandby: HotStandbyFeedback = NO_HOT_STANDBY_FEEDBACK;
   #ring: WalRing | undefined;
   #decoder: StreamDecoder | undefined;
@@ -185,7 +190,11 @@ export class Bridge implements AsyncDisposable {
       protocolVersion: settings.protocolVersion,
       reconnectMs: settings.reconnectMs,
       connectionTimeoutMs: settings.connectionTimeoutMs,
-      catchUp: (fromLsn, signal) => this.#openReader(fromLsn, signal),
+      catchUp: catchUpSource({
+        fromPostgres: (fromLsn, signal) => this.#openReader(fromLsn, signal),
+        fromDonor: (donor, fromLsn, signal) => this.#openDonor(donor, fromLsn, signal),
+        donor: () => this.#proposer.core.donor,
+      }),
       clock: settings.clock,
       random: settings.random,
       handlers: {
@@ -219,6 +228,24 @@ export class Bridge implements AsyncDisposable {
     });
   }
 
+  #openDonor(donor: Donor, fromLsn: Lsn, signal: AbortSignal): Promise<DonorReader> {
+    const { acceptors, tenantId, timelineId, clock, acceptorPassword, connectSocket } = this.#settings;
+    const address = acceptors[donor.acceptor];
+    assert(address !== undefined, "a donor is one of the acceptors");
+    return DonorReader.open({
+      address,
+      tenantId,
+      timelineId,
+      term: this.#proposer.core.term,
+      fromLsn,
+      reportIntervalMs: this.#ground.reportIntervalMs,
+      clock,
+      signal,
+      ...(acceptorPassword === undefined ? {} : { password: acceptorPassword }),
+      ...(connectSocket === undefined ? {} : { connectSocket }),
+    });
+  }
+
   async #live(): Promise<void> {
     void this.#watchSlot(this.#ground.slot);
     try {
@@ -238,13 +265,43 @@ export class Bridge implements AsyncDisposable {
 
   /**
    * Without the slot another bridge may start, and WAL that acceptors need may go: before streaming that is the end,
-   * later both connections are opened anew.
+   * later it is taken again.
    */
   async #watchSlot(slot: RetainSlot): Promise<void> {
     const error = await slot.run();
-    if (this.#finishing || slot !== this.#ground.slot) return;
-    if (this.#state === "streaming") this.#source?.destroy();
-    else if (this.#state !== "reconnecting") this.#fail(error);
+    if (this.#finishing || slot !== this.#ground.slot || this.#state === "reconnecting") return;
+    if (this.#state !== "streaming" || this.#settings.postgresReconnectMs === 0) this.#fail(error);
+    else await this.#renewSlot(error);
+  }
+
+  async #renewSlot(lost: unknown): Promise<void> {
+    const cancel = new AbortController();
+    const stop = (): void => cancel.abort();
+    this.#abort.signal.addEventListener("abort", stop);
+    this.#cancelRenewal = stop;
+    try {
+      const renewal = { settings: this.#settings, ground: this.#ground, signal: cancel.signal };
+      const ground = await renewSlot(renewal, lost);
+      if (cancel.signal.aborted) {
+        ground.slot.destroy();
+        return;
+      }
+      this.#holdGround(ground);
+      const detail = lost instanceof Error ? lost.message : String(lost);
+      publishNotice({ type: "warning", warning: "slot_renewed", detail });
+    } catch (error) {
+      if (!cancel.signal.aborted) this.#fail(error);
+    } finally {
+      this.#abort.signal.removeEventListener("abort", stop);
+    }
+  }
+
+  /** The slot was lost and is held again. */
+  #holdGround(ground: BridgeGround): void {
+    this.#ground = ground;
+    this.#reconnects += 1;
+    void this.#watchSlot(ground.slot);
+    ground.slot.advance(this.#proposer.core.truncateLsn);
   }
 
   async #onElected(result: ElectionResult): Promise<void> {
@@ -287,6 +344,7 @@ export class Bridge implements AsyncDisposable {
     const [ring, decoder] = [this.#ring, this.#decoder];
     assert(ring !== undefined && decoder !== undefined, "a stream that was lost had begun");
     this.#move("reconnecting");
+    this.#cancelRenewal();
     this.#ground.slot.destroy();
     void this.#onBatch(); // what had arrived before the loss counts
     const { ground, source } = await reconnectPrimary(
@@ -301,17 +359,14 @@ export class Bridge implements AsyncDisposable {
       },
       lost,
     );
-    this.#ground = ground;
     this.#source = source;
     if (this.#abort.signal.aborted) {
       ground.slot.destroy();
       source.destroy();
       return source;
     }
-    this.#reconnects += 1;
     this.#move("streaming");
-    void this.#watchSlot(ground.slot);
-    ground.slot.advance(this.#proposer.core.truncateLsn);
+    this.#holdGround(ground);
     source.committed(this.#proposer.core.commitLsn);
     source.hotStandby(this.#hotStandby);
     return source;

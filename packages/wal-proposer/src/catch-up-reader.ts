@@ -6,7 +6,7 @@
  * synchronous_standby_names says) but does answer, so that the walsender does not give it up while a slow acceptor
  * holds reading up.
  */
-import { addBytes, INVALID_LSN, MAX_LSN } from "@millrace/lsn";
+import { addBytes, formatLsn, INVALID_LSN, MAX_LSN } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
 import { parseReplicationMessage } from "@millrace/pg-wire";
 import type { ClientConnection, ClientOptions, CopyBothStream } from "@millrace/pg-wire";
@@ -21,13 +21,17 @@ import type { Clock } from "./timers.js";
 /** See the members. */
 export interface CatchUpStreamOptions {
   readonly fromLsn: Lsn;
-  readonly timelineId: number;
+  /** Starts the stream at `fromLsn`. */
+  readonly command: string;
+  /** A keepalive that says that there is no more ends the stream. */
+  readonly endsWhenIdle?: boolean;
   readonly reportIntervalMs: number;
   readonly clock: Clock;
 }
 
 /** See the members. */
-export interface CatchUpReaderOptions extends CatchUpStreamOptions {
+export interface CatchUpReaderOptions extends Omit<CatchUpStreamOptions, "command"> {
+  readonly timelineId: number;
   readonly postgres: ClientOptions;
   readonly applicationName: string;
   readonly signal?: AbortSignal;
@@ -39,12 +43,14 @@ export class CatchUpReader implements CatchUpStream {
   readonly #stream: CopyBothStream;
   readonly #reporter: PositionReporter;
   readonly #sender: StatusSender;
+  readonly #endsWhenIdle: boolean;
   #nextLsn: Lsn;
 
   private constructor(options: CatchUpStreamOptions, connection: ClientConnection, stream: CopyBothStream) {
     this.#connection = connection;
     this.#stream = stream;
     this.#nextLsn = options.fromLsn;
+    this.#endsWhenIdle = options.endsWhenIdle === true;
     this.#reporter = new PositionReporter({
       startLsn: options.fromLsn,
       floorLsn: MAX_LSN,
@@ -67,8 +73,9 @@ export class CatchUpReader implements CatchUpStream {
    * @throws {ProposerError} ERR_BRIDGE_POSTGRES; that the WAL is gone shows at the first `next`
    */
   static async open(options: CatchUpReaderOptions): Promise<CatchUpReader> {
-    const { postgres, applicationName, signal } = options;
-    return CatchUpReader.start(await connectReplication(postgres, applicationName, signal), options);
+    const { postgres, applicationName, signal, fromLsn, timelineId } = options;
+    const connection = await connectReplication(postgres, applicationName, signal);
+    return CatchUpReader.start(connection, { ...options, command: startReplication(fromLsn, timelineId) });
   }
 
   /**
@@ -78,8 +85,7 @@ export class CatchUpReader implements CatchUpStream {
    */
   static async start(connection: ClientConnection, options: CatchUpStreamOptions): Promise<CatchUpReader> {
     try {
-      const command = startReplication(options.fromLsn, options.timelineId);
-      return new CatchUpReader(options, connection, await connection.startCopyBoth(command));
+      return new CatchUpReader(options, connection, await connection.startCopyBoth(options.command));
     } catch (error) {
       connection.destroy();
       throw startError(options.fromLsn, error);
@@ -98,6 +104,9 @@ export class CatchUpReader implements CatchUpStream {
       if (message.type === "keepalive") {
         if (message.replyRequested) this.#reporter.replyRequested();
         this.#sender.changed();
+        if (this.#endsWhenIdle && message.endLsn <= this.#nextLsn) {
+          throw new ProposerError("ERR_BRIDGE_WAL_GAP", `the log ends at ${formatLsn(message.endLsn)}`);
+        }
         continue;
       }
       const { startLsn, walData } = message;

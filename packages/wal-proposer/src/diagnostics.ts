@@ -22,6 +22,8 @@ export type ProposerNotice =
       readonly fromLsn: Lsn;
       readonly error: unknown;
     }
+  /** PostgreSQL no longer has this WAL; the acceptor with this index is asked. */
+  | { readonly type: "donor"; readonly acceptor: number; readonly fromLsn: Lsn }
   | { readonly type: "catch-up-finished"; readonly acceptor: string }
   | {
       readonly type: "acceptor-state";

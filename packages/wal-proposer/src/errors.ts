@@ -22,6 +22,7 @@ export type ProposerErrorCode =
   | "ERR_BRIDGE_WAL_LOST" // acceptors hold WAL beyond PostgreSQL's own end
   | "ERR_BRIDGE_DIVERGED" // PostgreSQL and acceptors hold different bytes at equal positions
   | "ERR_BRIDGE_WAL_CHANGED" // PostgreSQL came back from a restart with other WAL than it had sent
+  | "ERR_BRIDGE_DONOR" // no acceptor gives the WAL that PostgreSQL has removed; only ever in a notice
   | "ERR_BRIDGE_WAL_REMOVED" // PostgreSQL has removed WAL that an acceptor or the bridge needs
   | "ERR_BRIDGE_WAL_GAP" // PostgreSQL's stream did not continue where it had stopped
   | "ERR_BRIDGE_WAL_INVALID" // the decoder refused PostgreSQL's stream; `cause` says where and why

@@ -68,21 +68,42 @@ export interface Reconnected {
  *   once what waiting does not help: ERR_BRIDGE_SYSTEM_ID, ERR_BRIDGE_TIMELINE_ID, ERR_BRIDGE_VERSION,
  *   ERR_BRIDGE_SETTING, ERR_BRIDGE_SLOT, ERR_BRIDGE_WAL_LOST, ERR_BRIDGE_WAL_REMOVED
  */
-export async function reconnectPrimary(options: ReconnectOptions, lost: unknown): Promise<Reconnected> {
-  const { clock, random, postgresReconnectMs } = options.settings;
+export function reconnectPrimary(options: ReconnectOptions, lost: unknown): Promise<Reconnected> {
+  return retry(options, lost, () => attempt(options));
+}
+
+/**
+ * Takes the slot again, on a new connection, while the stream goes on: PostgreSQL has invalidated it or its connection
+ * broke. Not by way of the stream's end: without a slot PostgreSQL may remove what a new stream would begin with.
+ *
+ * @throws {ProposerError} as `reconnectPrimary`, but for what concerns the stream
+ */
+export function renewSlot(
+  options: Pick<ReconnectOptions, "settings" | "ground" | "signal">,
+  lost: unknown,
+): Promise<BridgeGround> {
+  return retry(options, lost, () => sameGround(options));
+}
+
+async function retry<T>(
+  { settings, signal }: Pick<ReconnectOptions, "settings" | "signal">,
+  lost: unknown,
+  once: () => Promise<T>,
+): Promise<T> {
+  const { clock, random, postgresReconnectMs } = settings;
   const deadlineMs = clock.monotonicMs() + postgresReconnectMs;
   let failure = lost;
   for (let waitMs = RETRY_MIN_MS; ; waitMs = Math.min(2 * waitMs, RETRY_MAX_MS)) {
-    if (options.signal.aborted || clock.monotonicMs() >= deadlineMs) throw failure;
+    if (signal.aborted || clock.monotonicMs() >= deadlineMs) throw failure;
     try {
-      return await attempt(options);
+      return await once();
     } catch (error) {
       if (!isPassing(error) && !isSlotActive(error)) throw error;
       failure = error;
       const detail = error instanceof Error ? error.message : String(error);
       publishNotice({ type: "warning", warning: "postgres_unreachable", detail });
     }
-    await delay(clock, withJitter(waitMs, random), options.signal);
+    await delay(clock, withJitter(waitMs, random), signal);
   }
 }
 
@@ -96,14 +117,24 @@ function isSlotActive(error: unknown): boolean {
   return error instanceof ProposerError && error.code === "ERR_BRIDGE_SLOT_ACTIVE";
 }
 
-async function attempt(options: ReconnectOptions): Promise<Reconnected> {
-  const { settings, ring } = options;
+/** Identity and slot, of the server that the term was begun with. */
+async function sameGround(
+  options: Pick<ReconnectOptions, "settings" | "ground" | "signal">,
+): Promise<BridgeGround> {
   const { identity } = options.ground;
-  const ground = await prepareGround({ ...settings, expectSystemId: identity.systemId }, options.signal);
+  const settings = { ...options.settings, expectSystemId: identity.systemId };
+  const ground = await prepareGround(settings, options.signal);
+  if (ground.identity.segmentBytes === identity.segmentBytes && ground.identity.major === identity.major) {
+    return ground;
+  }
+  ground.slot.destroy();
+  throw new ProposerError("ERR_BRIDGE_VERSION", "PostgreSQL came back with another WAL format");
+}
+
+async function attempt(options: ReconnectOptions): Promise<Reconnected> {
+  const { ring } = options;
+  const ground = await sameGround(options);
   try {
-    if (ground.identity.segmentBytes !== identity.segmentBytes || ground.identity.major !== identity.major) {
-      throw new ProposerError("ERR_BRIDGE_VERSION", "PostgreSQL came back with another WAL format");
-    }
     if (ground.identity.flushLsn < ring.endLsn) throw changedError(ground.identity.flushLsn, ring.endLsn);
     return { ground, source: await resumeSource(options, ground) };
   } catch (error) {

@@ -13,7 +13,7 @@ import type { BridgeSettings } from "./bridge-options.js";
 import { CatchUpReader } from "./catch-up-reader.js";
 import { ProposerError } from "./errors.js";
 import { connectReplication, identifySystem } from "./postgres-connection.js";
-import { PostgresSource } from "./postgres-source.js";
+import { PostgresSource, startReplication } from "./postgres-source.js";
 import type { SourceHandlers } from "./postgres-source.js";
 
 /** What every connection of a term has in common. */
@@ -67,7 +67,7 @@ export async function openForCheck(options: PrimaryOptions, fromLsn: Lsn): Promi
   const { connection } = await connectChecked(options, applicationName);
   return CatchUpReader.start(connection, {
     fromLsn,
-    timelineId: TIMELINE_ID,
+    command: startReplication(fromLsn, TIMELINE_ID),
     reportIntervalMs: options.reportIntervalMs,
     clock: options.settings.clock,
   });

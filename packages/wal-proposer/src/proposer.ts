@@ -96,7 +96,9 @@ export class Proposer implements Disposable {
   }
 
   /** The pure core, for reading only. */
-  get core(): Readonly<Pick<ProposerCore, "term" | "termStartLsn" | "commitLsn" | "truncateLsn" | "state">> {
+  get core(): Readonly<
+    Pick<ProposerCore, "term" | "termStartLsn" | "commitLsn" | "truncateLsn" | "state" | "donor">
+  > {
     return this.#core;
   }
 

@@ -36,14 +36,48 @@ function breakConnections({ postgres }: World): void {
   postgres.stream?.connection.destroy();
 }
 
-// Aim: the term outlives either connection, and both are opened anew. Method: drop one, then the other; what comes
-// again is the same, what follows is passed on.
-test.each(["slotStream", "stream"] as const)("losing the %s does not cost the term", async (name) => {
+// Aim: the slot is taken again while the stream goes on: nothing else would keep its WAL. Method: drop the slot's
+// connection, twice refused; then more WAL comes on the old stream.
+test("losing the slot's connection costs neither the term nor the stream", async () => {
+  const w = world();
+  const bridge = await streaming(w);
+  const { term } = bridge.status();
+  const { slotStream, stream } = w.postgres;
+  w.postgres.isDown = true;
+  slotStream?.connection.destroy();
+  await settle();
+  await w.clock.advance(200);
+  w.postgres.isDown = false;
+  await w.clock.advance(1000);
+  expect(w.postgres.slotStream).not.toBe(slotStream);
+  expect(w.postgres.stream).toBe(stream);
+  w.postgres.sendWal(at(44), Buffer.alloc(8));
+  await settle();
+  expect(bridge.status()).toMatchObject({ state: "streaming", reconnects: 1, term, receivedLsn: at(52) });
+  await bridge.close({ immediate: true });
+  expect(w.clock.pendingTimers).toBe(0);
+});
+
+// Aim: a slot that cannot be taken again ends the term. Method: it is in use for longer than the limit.
+test("a slot that stays in use ends the term", async () => {
+  const w = world();
+  const bridge = await streaming(w, { postgresReconnectMs: 10_000, slotTimeoutMs: 1000 });
+  const busy = { code: "55006", message: "slot is active for PID 1" };
+  w.postgres.slotErrors.push(...Array.from({ length: 1000 }, () => busy));
+  w.postgres.slotStream?.connection.destroy();
+  await settle();
+  await w.clock.advance(15_000);
+  expect((await bridge.closed).error).toMatchObject({ code: "ERR_BRIDGE_SLOT_ACTIVE" });
+  expect(w.clock.pendingTimers).toBe(0);
+});
+
+// Aim: the term outlives the stream. Method: drop it; what comes again is the same, what follows is passed on.
+test("losing the stream does not cost the term", async () => {
   const w = world();
   const bridge = await streaming(w);
   const { term } = bridge.status();
   const before = [w.postgres.slotStream, w.postgres.stream];
-  w.postgres[name]?.connection.destroy();
+  w.postgres.stream?.connection.destroy();
   await settle();
   expect(w.postgres.slotStream).not.toBe(before[0]);
   expect(w.postgres.stream).not.toBe(before[1]);

@@ -19,6 +19,10 @@ import { formatHostPort } from "../configuration/values.js";
 import type { HostPort } from "../configuration/values.js";
 import { describeError, EXIT, ServerError } from "../errors.js";
 import { createTimelineOn, fetchDigest, fetchNodeId } from "../http/acceptor-client.js";
+import { createBridgeApi } from "../http/bridge-api.js";
+import { listenHttp } from "../http/listen.js";
+import type { HttpListener } from "../http/listen.js";
+import { watchProcess } from "../http/metrics-text.js";
 import { readSecret } from "../instance.js";
 import { createLogger } from "../logging.js";
 import type { Logger } from "../logging.js";
@@ -40,6 +44,7 @@ const LEVELS: Readonly<Record<ProposerNotice["type"], "debug" | "info" | "warn" 
   campaign: "info",
   "bridge-state": "info",
   "catch-up-finished": "info",
+  donor: "info",
   ended: "info",
   "acceptor-connecting": "debug",
   "acceptor-open": "debug",
@@ -173,6 +178,7 @@ function report(bridge: Bridge): BridgeReport {
     state: status.state,
     term: status.term,
     termStartLsn: status.termStartLsn,
+    reconnects: status.reconnects,
     receivedLsn: status.receivedLsn,
     commitLsn: status.commitLsn,
     reportedLsn: status.reportedLsn,
@@ -214,13 +220,24 @@ function exitCode(end: BridgeEnd): number {
   return end.reason === "pg_lost" ? EXIT.unavailable : EXIT.failure;
 }
 
+/** Positions and metrics over HTTP, where an address is given. */
+async function serveHttp(
+  { listenHttp: address }: BridgeConfiguration,
+  read: () => BridgeReport | undefined,
+): Promise<HttpListener | undefined> {
+  return address === undefined ? undefined : await listenHttp(createBridgeApi(read, watchProcess()), address);
+}
+
 /** Runs the bridge until it ends, or until a signal or its parent ends it. */
 export async function runBridge(configuration: BridgeConfiguration): Promise<number> {
   const logger = createLogger({ level: configuration.logLevel, format: configuration.logFormat });
   const lifetime = installLifetime();
   logNotices(logger);
+  let bridge: Bridge | undefined;
+  // Before a term is taken: an address that cannot be used should cost none.
+  const http = await serveHttp(configuration, () => (bridge === undefined ? undefined : report(bridge)));
+  if (http !== undefined) logger.info(`bridge's HTTP on ${formatHostPort(http.address)}`);
   const opening = openBridge(configuration, logger);
-  let bridge: Bridge;
   try {
     const opened = await Promise.race([opening, lifetime.stopped]);
     if (typeof opened === "string") return EXIT.ok;
@@ -231,16 +248,19 @@ export async function runBridge(configuration: BridgeConfiguration): Promise<num
       cause: error,
     });
   }
-  const { systemId, pgVersion } = bridge.status();
+  const running = bridge;
+  const { systemId, pgVersion } = running.status();
   logger.info({ systemId: String(systemId), pgVersion }, "bridge connected to PostgreSQL");
   lifetime.tell({ type: "ready", part: "bridge" });
-  if (lifetime.supervised) tellStatus(bridge, lifetime);
-  endWithPostgres(bridge, lifetime);
+  if (lifetime.supervised) tellStatus(running, lifetime);
+  endWithPostgres(running, lifetime);
   void lifetime.stopped.then(async (reason) => {
     logger.info(`${reason}: ending`);
-    await bridge.close({ immediate: reason === "parent is gone" });
+    await running.close({ immediate: reason === "parent is gone" });
   });
-  const end = await bridge.closed;
+  const end = await running.closed;
+  lifetime.tell({ type: "bridge-ended", reason: end.reason });
+  await http?.close();
   const isExpected = end.reason === "closed" || (lifetime.endExpected && end.reason === "pg_lost");
   logger[isExpected ? "info" : "error"]({ reason: end.reason }, `bridge ended: ${end.detail}`);
   return exitCode(end);

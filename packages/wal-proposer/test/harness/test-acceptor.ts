@@ -5,9 +5,9 @@ import { createServer } from "node:net";
 import type { AddressInfo, Server } from "node:net";
 import type { Duplex } from "node:stream";
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { addBytes, formatLsn, INVALID_LSN } from "@millrace/lsn";
+import { addBytes, formatLsn, INVALID_LSN, minLsn, parseLsn } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
-import { acceptConnection } from "@millrace/pg-wire";
+import { acceptConnection, serializeKeepalive, serializeXLogDataHeader } from "@millrace/pg-wire";
 import type { CopyWriter, ServerConnection } from "@millrace/pg-wire";
 import { WalDecoder } from "@millrace/wal-decoder";
 import {
@@ -53,6 +53,8 @@ export class TestAcceptor implements AsyncDisposable {
   /** What the next replies carry. */
   hotStandby: HotStandbyFeedback = NO_HOT_STANDBY_FEEDBACK;
   connections = 0;
+  /** Where this acceptor was asked to give its WAL from. */
+  readonly donations: Lsn[] = [];
   /** Turns of the event loop between a request's arrival and its effect, as a disk would take time. */
   delayTurns = 0;
   #state: State | undefined;
@@ -258,6 +260,11 @@ export class TestAcceptor implements AsyncDisposable {
         await connection.sendReadyForQuery();
         continue;
       }
+      const donation = /^START_REPLICATION PHYSICAL (\S+) \(term='(\d+)'\)$/.exec(query);
+      if (donation !== null) {
+        await this.#donate(connection, parseLsn(donation[1] ?? ""), BigInt(donation[2] ?? ""));
+        return;
+      }
       const { reader, writer } = await connection.startCopyBoth();
       if (this.#state === undefined) return; // absent: the stream ends without a word
       for (;;) {
@@ -269,6 +276,26 @@ export class TestAcceptor implements AsyncDisposable {
         this.#changed();
       }
     }
+  }
+
+  /** Sends all that is durable from `startLsn` on, then a keepalive, and waits for the reader to go. */
+  async #donate(connection: ServerConnection, startLsn: Lsn, term: bigint): Promise<void> {
+    const state = this.#need();
+    const { reader, writer } = await connection.startCopyBoth();
+    if (term !== state.term) throw new Error("another term");
+    this.donations.push(startLsn);
+    const timestamp = 0n;
+    const endLsn = state.flushLsn;
+    for (let lsn = startLsn; lsn < endLsn;) {
+      const chunkEnd = minLsn(endLsn, addBytes(lsn, 131_072));
+      await writer.send(
+        serializeXLogDataHeader({ startLsn: lsn, endLsn, timestamp }),
+        this.bytes(lsn, chunkEnd),
+      );
+      lsn = chunkEnd;
+    }
+    await writer.send(serializeKeepalive({ endLsn, timestamp, replyRequested: true }));
+    while ((await reader.next()).type === "data");
   }
 
   #handle(message: ProposerMessage, writer: CopyWriter): void {
