@@ -9,7 +9,7 @@ import { DIVERGENCE_WINDOW_BYTES_DEFAULT } from "./divergence-check.js";
 import type { SettingWarning } from "./postgres-settings.js";
 import type { AcceptorStatus } from "./proposer-options.js";
 import { CONNECTION_TIMEOUT_MS_DEFAULT, RECONNECT_MS_DEFAULT } from "./proposer-events.js";
-import type { RestartReason } from "./proposer-events.js";
+import type { BridgeEndReason, RestartTally } from "./restart-backoff.js";
 import { systemClock } from "./timers.js";
 import type { Clock } from "./timers.js";
 import { RING_BYTES_DEFAULT } from "./wal-ring.js";
@@ -89,6 +89,8 @@ export interface BridgeOptions {
   readonly reportApply?: "commit" | "none";
   /** A JWT for the acceptors. */
   readonly acceptorPassword?: AcceptorConnectionOptions["password"];
+  /** The owner's count of how bridges ended; this one enters its own end. */
+  readonly tally?: RestartTally;
   readonly clock?: Clock;
   /** A number in [0, 1). */
   readonly random?: () => number;
@@ -175,6 +177,8 @@ export interface BridgeStatus {
   readonly termStartLsn: Lsn;
   /** How often the term was carried over the loss of a connection to PostgreSQL. */
   readonly reconnects: number;
+  /** How many bridges of this owner ended for each reason, by the owner's tally; empty without one. */
+  readonly restarts: RestartTally["counts"];
   /** End of the WAL received from PostgreSQL. */
   readonly receivedLsn: Lsn;
   /** End of what a quorum has made durable. */
@@ -192,7 +196,7 @@ export interface BridgeStatus {
 
 /** How a bridge ended. `higher_term` means that another proposer has taken over: do not simply restart. */
 export interface BridgeEnd {
-  readonly reason: RestartReason | "closed" | "failed";
+  readonly reason: BridgeEndReason;
   readonly detail: string;
   readonly error?: unknown;
 }

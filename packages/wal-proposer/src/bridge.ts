@@ -56,6 +56,7 @@ export class Bridge implements AsyncDisposable {
   readonly #proposer: Proposer;
   #state: BridgeState = "bootstrapping";
   #source: PostgresSource | undefined;
+  #streamingSinceMs: number | undefined;
   #reconnects = 0;
   /** Ends an attempt to take the slot again, if one is under way. */
   #cancelRenewal: () => void = () => undefined;
@@ -128,6 +129,7 @@ export class Bridge implements AsyncDisposable {
       term: core.term,
       termStartLsn: core.termStartLsn,
       reconnects: this.#reconnects,
+      restarts: this.#settings.tally?.counts ?? {},
       receivedLsn: this.#ring?.endLsn ?? INVALID_LSN,
       commitLsn: core.commitLsn,
       reportedLsn: this.#source?.reportedLsn ?? INVALID_LSN,
@@ -398,6 +400,7 @@ export class Bridge implements AsyncDisposable {
     this.#decoder ??= new StreamDecoder(identity, TIMELINE_ID, startLsn, "record");
     this.#decoder.resumeAt(startLsn);
     this.#move("streaming");
+    this.#streamingSinceMs = this.#settings.clock.monotonicMs();
     this.#proposer.startStreaming(this.#ring);
     this.#resolveStreaming();
   }
@@ -434,6 +437,11 @@ export class Bridge implements AsyncDisposable {
   #finish(end: BridgeEnd): void {
     if (this.#end !== undefined) return;
     this.#end = end;
+    const { clock, tally } = this.#settings;
+    tally?.record(
+      end.reason,
+      this.#streamingSinceMs === undefined ? 0 : clock.monotonicMs() - this.#streamingSinceMs,
+    );
     this.#source?.destroy();
     this.#ground.slot.destroy();
     this.#proposer.close();

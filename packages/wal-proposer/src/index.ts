@@ -59,4 +59,10 @@ export type {
 export { DIVERGENCE_WINDOW_BYTES_DEFAULT } from "./divergence-check.js";
 export { durabilityWarnings } from "./postgres-settings.js";
 export type { DurabilitySettings, SettingWarning } from "./postgres-settings.js";
-export { RESTART_DELAY_MAX_MS, RESTART_DELAY_MIN_MS, restartDelayMs } from "./restart-backoff.js";
+export {
+  RESTART_DELAY_MAX_MS,
+  RESTART_DELAY_MIN_MS,
+  restartDelayMs,
+  RestartTally,
+} from "./restart-backoff.js";
+export type { BridgeEndReason } from "./restart-backoff.js";

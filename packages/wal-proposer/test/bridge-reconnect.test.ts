@@ -4,7 +4,7 @@ import { encodePageHeader } from "@millrace/wal-decoder";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { Overlap } from "../src/primary-reconnect.js";
-import { WalRing } from "../src/index.js";
+import { RestartTally, WalRing } from "../src/index.js";
 import type { Bridge, BridgeOptions } from "../src/index.js";
 import { at, START, world } from "./harness/bridge-world.js";
 import type { World } from "./harness/bridge-world.js";
@@ -232,4 +232,25 @@ test("an overlap lets exactly the new bytes through, and no changed one", () => 
     },
   );
   fc.assert(property);
+});
+
+// Aim: whoever has lost the term drops both connections to PostgreSQL in the moment it hears of it, and reports nothing
+// more. Method: an acceptor answers in a higher term; the server's ends of the connections see them close.
+test("a fenced bridge drops both connections at once and is counted", async () => {
+  const w = world();
+  const tally = new RestartTally();
+  const bridge = await streaming(w, { tally });
+  const { stream, slotStream } = w.postgres;
+  const reports = [stream?.statuses.length, slotStream?.statuses.length];
+  const dropped: string[] = [];
+  stream?.ended.then(() => dropped.push("stream"), undefined);
+  slotStream?.ended.then(() => dropped.push("slot"), undefined);
+  for (const acceptor of w.acceptors) acceptor.bumpTerm(9n);
+  w.postgres.sendWal(at(44), Buffer.alloc(8));
+  await settle(); // no time passes
+  expect(await bridge.closed).toMatchObject({ reason: "higher_term" });
+  expect(dropped.sort()).toEqual(["slot", "stream"]);
+  expect([stream?.statuses.length, slotStream?.statuses.length]).toEqual(reports);
+  expect(bridge.status().restarts).toEqual({ higher_term: 1 });
+  expect(w.clock.pendingTimers).toBe(0);
 });

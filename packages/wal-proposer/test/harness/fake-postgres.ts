@@ -17,6 +17,8 @@ export interface FakeStream {
   readonly startLsn: Lsn;
   readonly writer: CopyWriter;
   readonly statuses: StandbyStatus[];
+  /** Resolves when the bridge has gone, one way or the other. */
+  readonly ended: Promise<void>;
 }
 
 interface QueryError {
@@ -135,10 +137,18 @@ export class FakePostgres {
     if (startLsn < this.oldestLsn) {
       return { code: "58P01", message: "requested WAL segment has already been removed" };
     }
-    const stream: FakeStream = { connection, startLsn, writer, statuses: [] };
+    let resolveEnded: () => void = () => undefined;
+    const ended = new Promise<void>((resolve) => {
+      resolveEnded = resolve;
+    });
+    const stream: FakeStream = { connection, startLsn, writer, statuses: [], ended };
     if (hasSlot) this.slotStream = stream;
     else this.stream = stream;
-    await this.#listen(reader, stream);
+    try {
+      await this.#listen(reader, stream);
+    } finally {
+      resolveEnded();
+    }
     await writer.done();
     await connection.sendCommandComplete("START_REPLICATION");
     return undefined;
