@@ -9,8 +9,9 @@
  * Who may touch it: the proposer, which owns the core and the connections; this file only paces the transfer. What
  * an acceptor wants is asked anew for each chunk, since a reconnect or a heartbeat may have moved it meanwhile.
  */
-import { addBytes, formatLsn } from "@millrace/lsn";
+import { addBytes, distanceBytes, formatLsn } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
+import type { AppendRequestFields } from "@millrace/wal-protocol";
 import type { Clock, Timer } from "./timers.js";
 
 /** Readers at a time; see the header. */
@@ -168,4 +169,17 @@ export class CatchUp {
       if (room !== undefined) await room;
     }
   }
+}
+
+/** The part of the chunk that a request asks for, as a view; empty for a heartbeat, wherever that stands. */
+export function chunkParts(chunk: WalChunk, request: AppendRequestFields): readonly Uint8Array[] {
+  if (request.endLsn === request.beginLsn) return [];
+  const begin = Number(distanceBytes(chunk.startLsn, request.beginLsn));
+  const end = Number(distanceBytes(chunk.startLsn, request.endLsn));
+  if (begin < 0) {
+    throw new RangeError(
+      `${formatLsn(request.beginLsn)} lies before the chunk at ${formatLsn(chunk.startLsn)}`,
+    );
+  }
+  return [chunk.bytes.subarray(begin, end)];
 }

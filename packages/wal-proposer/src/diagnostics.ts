@@ -6,7 +6,7 @@
  */
 import { channel } from "node:diagnostics_channel";
 import type { Lsn } from "@millrace/lsn";
-import type { AlarmCode } from "./proposer-events.js";
+import type { AlarmCode, ProposerEffect } from "./proposer-events.js";
 
 /** Everything that a watcher may want to log or count; see ProposerNotice. */
 export const DIAGNOSTICS_CHANNEL = "millrace:wal-proposer";
@@ -43,4 +43,16 @@ const notices = channel(DIAGNOSTICS_CHANNEL);
 /** Publishes on the diagnostics channel; free of cost while nobody listens. */
 export function publishNotice(notice: ProposerNotice): void {
   if (notices.hasSubscribers) notices.publish(notice);
+}
+
+/** The effects of a core that are only there to be told. */
+type TellingEffect = ProposerEffect & { readonly type: "alarm" | "transition" | "campaign" };
+
+/** The notice for such an effect. @param nameOf gives an acceptor's host:port */
+export function effectNotice(effect: TellingEffect, nameOf: (acceptor: number) => string): ProposerNotice {
+  if (effect.type === "campaign") return { type: "campaign", term: effect.term };
+  const acceptor = nameOf(effect.acceptor);
+  if (effect.type === "alarm") return { type: "alarm", acceptor, code: effect.code, detail: effect.detail };
+  const { from, to, reason } = effect;
+  return { type: "acceptor-state", acceptor, from, to, reason };
 }

@@ -7,6 +7,7 @@
  */
 export type ProposerErrorCode =
   | "ERR_PROPOSER_CLOSED" // the proposer or bridge was closed before the operation could finish
+  | "ERR_PROPOSER_SYNC" // acceptors could not be brought into agreement
   | "ERR_BRIDGE_POSTGRES" // a connection to PostgreSQL failed or ended; `cause` is the wire's or server's error
   | "ERR_BRIDGE_ACCEPTOR" // an acceptor answered a question before the election with something unusable
   | "ERR_BRIDGE_SYSTEM_ID" // PostgreSQL is not the cluster that was expected

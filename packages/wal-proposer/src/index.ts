@@ -57,6 +57,8 @@ export type {
   DigestSource,
 } from "./bridge-options.js";
 export { DIVERGENCE_WINDOW_BYTES_DEFAULT } from "./divergence-check.js";
+export { SYNC_TIMEOUT_MS_DEFAULT, syncAcceptors } from "./sync-acceptors.js";
+export type { SyncOptions, SyncResult } from "./sync-acceptors.js";
 export { durabilityWarnings } from "./postgres-settings.js";
 export type { DurabilitySettings, SettingWarning } from "./postgres-settings.js";
 export {

@@ -26,12 +26,16 @@ export interface ProposerHandlers {
   /** No acceptor will ask for WAL below this. */
   truncated(truncateLsn: Lsn): void;
   hotStandby(feedback: HotStandbyFeedback): void;
+  /** Mode "sync" only, once, and last: a quorum has committed everything below `lsn`. The owner closes. */
+  synced?(lsn: Lsn): void;
   /** Once, and last: another proposer was elected, or this one cannot go on. All connections are closed. */
   ended(reason: RestartReason, detail: string): void;
 }
 
 /** See the members. Timeouts are in milliseconds. */
 export interface ProposerOptions {
+  /** "sync" brings a quorum to the start of the term and is done. Default "stream". */
+  readonly mode?: "stream" | "sync";
   readonly acceptors: readonly AcceptorAddress[];
   /** 32 hexadecimal digits, lower case. */
   readonly tenantId: string;

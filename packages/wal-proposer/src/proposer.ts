@@ -12,14 +12,14 @@
  *
  * After Neon's walproposer.c, whose event loop, state machine and sockets are one.
  */
-import { INVALID_LSN, addBytes, distanceBytes, formatLsn } from "@millrace/lsn";
+import { INVALID_LSN, addBytes, distanceBytes } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
-import type { AcceptorMessage, AppendRequestFields } from "@millrace/wal-protocol";
+import type { AcceptorMessage } from "@millrace/wal-protocol";
 import { AcceptorConnection } from "./acceptor-connection.js";
 import type { AcceptorAddress } from "./acceptor-connection.js";
-import { CatchUp } from "./catch-up.js";
+import { CatchUp, chunkParts } from "./catch-up.js";
 import type { CatchUpTarget, WalChunk } from "./catch-up.js";
-import { publishNotice } from "./diagnostics.js";
+import { effectNotice, publishNotice } from "./diagnostics.js";
 import { ProposerCore } from "./proposer-core.js";
 import type { ProposerEffect, ProposerEvent, RestartReason } from "./proposer-events.js";
 import type { AcceptorStatus, ProposerOptions } from "./proposer-options.js";
@@ -81,6 +81,7 @@ export class Proposer implements Disposable {
       bootstrapLsn: options.bootstrapLsn,
       protocolVersion: options.protocolVersion,
       holdAfterElection: true,
+      mode: options.mode ?? "stream",
       reconnectMs: options.reconnectMs * (1 - JITTER_SHARE / 2),
       connectionTimeoutMs: options.connectionTimeoutMs,
       ...(options.protocolVersion === 3 ? { configuration: "learn" } : {}),
@@ -259,27 +260,15 @@ export class Proposer implements Disposable {
       case "hot-standby":
         this.#options.handlers.hotStandby(effect.feedback);
         break;
-      case "alarm": {
-        const { acceptor, code, detail } = effect;
-        publishNotice({ type: "alarm", acceptor: this.#slots[acceptor]?.name ?? "", code, detail });
+      case "synced":
+        this.#onSynced(effect.lsn);
         break;
-      }
-      case "transition": {
-        const { acceptor, from, to, reason } = effect;
-        publishNotice({
-          type: "acceptor-state",
-          acceptor: this.#slots[acceptor]?.name ?? "",
-          from,
-          to,
-          reason,
-        });
-        break;
-      }
+      case "alarm":
+      case "transition":
       case "campaign":
-        publishNotice({ type: "campaign", term: effect.term });
+        publishNotice(effectNotice(effect, (acceptor) => this.#slots[acceptor]?.name ?? ""));
         break;
       case "pageserver": // a stock PostgreSQL has no use for it
-      case "synced": // not in the mode that this shell asks for
         break;
       case "restart":
         this.#onRestart(effect.reason, effect.detail);
@@ -291,6 +280,12 @@ export class Proposer implements Disposable {
     const { term, termStartLsn, history, truncateLsn } = effect;
     publishNotice({ type: "elected", term, termStartLsn });
     this.#options.handlers.elected({ term, termStartLsn, history, truncateLsn });
+  }
+
+  /** The core's last word: what was to be said to acceptors goes out before the owner hears of it. */
+  #onSynced(lsn: Lsn): void {
+    for (const [acceptor] of this.#slots.entries()) this.#pump(acceptor);
+    this.#options.handlers.synced?.(lsn);
   }
 
   #onRestart(reason: RestartReason, detail: string): void {
@@ -444,17 +439,4 @@ function wakeAll(slot: Slot): void {
   const waiters = slot.roomWaiters;
   slot.roomWaiters = [];
   for (const wake of waiters) wake();
-}
-
-/** The part of the chunk that a request asks for; empty for a heartbeat, wherever that stands. */
-function chunkParts(chunk: WalChunk, request: AppendRequestFields): readonly Uint8Array[] {
-  if (request.endLsn === request.beginLsn) return [];
-  const begin = Number(distanceBytes(chunk.startLsn, request.beginLsn));
-  const end = Number(distanceBytes(chunk.startLsn, request.endLsn));
-  if (begin < 0) {
-    throw new RangeError(
-      `${formatLsn(request.beginLsn)} lies before the chunk at ${formatLsn(chunk.startLsn)}`,
-    );
-  }
-  return [chunk.bytes.subarray(begin, end)];
 }
