@@ -21,6 +21,7 @@ import { DataLock } from "./data-lock.js";
 import { ServerError } from "./errors.js";
 import { listenHttp } from "./http/listen.js";
 import type { HttpListener } from "./http/listen.js";
+import { watchProcess } from "./http/metrics-text.js";
 import { createStatusApi } from "./http/status-api.js";
 import { prepareDataDirectory, readInstance } from "./instance.js";
 import type { Instance } from "./instance.js";
@@ -32,8 +33,10 @@ import { rememberedPorts } from "./ports.js";
 import { openPostgres } from "./postgres/postgres-part.js";
 import type { PostgresPart } from "./postgres/postgres-part.js";
 import { redactUrl } from "./postgres/url.js";
+import { BridgeEnds } from "./status/bridge-ends.js";
 import { CommitRate } from "./status/cluster-status.js";
 import type { BridgeReport, ClusterStatus, ProcessReport } from "./status/cluster-status.js";
+import { rememberStatusAddress } from "./status/status-address.js";
 import { withDeadline } from "./waiting.js";
 
 /** Three: the smallest number that goes on after the loss of one. */
@@ -110,6 +113,7 @@ export class AllInOne {
   #lock: DataLock | undefined;
   #postgres: PostgresPart | undefined;
   #bridge: SupervisedProcess | undefined;
+  readonly #bridgeEnds = new BridgeEnds();
   #report: BridgeReport | undefined;
   #onReport: (() => void)[] = [];
   #acceptors: { readonly place: AcceptorPlace; readonly process: SupervisedProcess }[] = [];
@@ -216,7 +220,11 @@ export class AllInOne {
         address: postgres === undefined ? "" : redactUrl(postgres.url),
         state: postgresState === "ready" ? "running" : postgresState,
       },
-      bridge: { ...describeProcess(this.#bridge), report: this.#report },
+      bridge: {
+        ...describeProcess(this.#bridge),
+        report: this.#report,
+        ends: this.#bridgeEnds.counts,
+      },
       acceptors: this.#acceptors.map(({ place, process }) => ({
         ...describeProcess(process),
         id: place.id,
@@ -265,9 +273,10 @@ export class AllInOne {
     this.#postgres.process?.start();
     const address = options.listenHttp ?? { host: LOOPBACK, port: ports.status };
     this.#http = await listenHttp(
-      createStatusApi(() => this.status(), address.host),
+      createStatusApi(() => this.status(), address.host, watchProcess()),
       address,
     );
+    rememberStatusAddress(this.#dataDirectory, this.#http.address);
   }
 
   async #choosePorts(): Promise<
@@ -360,6 +369,7 @@ export class AllInOne {
       "log-level": partLogLevel(this.#options.logLevel),
     });
     const onMessage = (message: ChildMessage): void => {
+      if (message.type === "bridge-ended") this.#bridgeEnds.told(message.reason);
       if (message.type !== "bridge-status") return;
       this.#report = message.status;
       this.#rate.note(performance.now(), message.status.commitLsn);
@@ -368,7 +378,17 @@ export class AllInOne {
     this.#bridge = new SupervisedProcess({
       name: "bridge",
       logger: this.#logger,
-      start: (events) => spawnPart({ name: "bridge", args, logger, onMessage }, events),
+      start: (events) =>
+        spawnPart(
+          { name: "bridge", args, logger, onMessage },
+          {
+            ...events,
+            ended: (how, exitCode) => {
+              this.#bridgeEnds.ended(exitCode);
+              events.ended(how, exitCode);
+            },
+          },
+        ),
       // Without PostgreSQL a bridge can only fail, and each failure would make its next delay longer.
       mayRestart: () => postgres.process === undefined || postgres.process.state === "ready",
       onChange: () => {

@@ -9,8 +9,12 @@ import { Command, CommanderError, Option } from "commander";
 
 import { ACCEPTOR_OPTIONS } from "./configuration/acceptor-options.js";
 import type { AcceptorConfiguration } from "./configuration/acceptor-options.js";
-import { ALL_IN_ONE_OPTIONS, DEMO_OPTIONS } from "./configuration/all-in-one-options.js";
-import type { AllInOneConfiguration, DemoConfiguration } from "./configuration/all-in-one-options.js";
+import { ALL_IN_ONE_OPTIONS, DEMO_OPTIONS, STATUS_OPTIONS } from "./configuration/all-in-one-options.js";
+import type {
+  AllInOneConfiguration,
+  DemoConfiguration,
+  StatusConfiguration,
+} from "./configuration/all-in-one-options.js";
 import { BRIDGE_OPTIONS } from "./configuration/bridge-options.js";
 import type { BridgeConfiguration } from "./configuration/bridge-options.js";
 import { readConfigurationFile } from "./configuration/file.js";
@@ -24,6 +28,7 @@ export interface Commands {
   acceptor(configuration: AcceptorConfiguration): Promise<number>;
   bridge(configuration: BridgeConfiguration): Promise<number>;
   demo(configuration: DemoConfiguration): Promise<number>;
+  status(configuration: StatusConfiguration): Promise<number>;
 }
 
 function helpText(key: string, spec: OptionSpec<unknown>): string {
@@ -109,6 +114,12 @@ export async function runCommandLine(
       "run everything under load for a while, kill an acceptor, the bridge and PostgreSQL, and prove that nothing is lost",
     );
   addOptions(demo, DEMO_OPTIONS, environment, (found) => commands.demo(found), done);
+  const status = program
+    .command("status")
+    .description(
+      "show terms, positions, lag and who is missing of the millrace that runs on a data directory",
+    );
+  addOptions(status, STATUS_OPTIONS, environment, (found) => commands.status(found), done);
   for (const command of [program, ...program.commands]) command.exitOverride();
   try {
     await program.parseAsync(argv, { from: "user" });

@@ -17,13 +17,14 @@ export type ServerErrorCode =
   | "ERR_SERVER_POSTGRES" // PostgreSQL is missing, does not start, or lacks a setting
   | "ERR_SERVER_PORT" // no free port, or the asked one is taken
   | "ERR_SERVER_CHILD" // a part of the all-in-one did not become ready
+  | "ERR_SERVER_NOT_RUNNING" // status was asked of a data directory that no millrace runs on
   | "ERR_SERVER_HTTP" // another node's HTTP side refused or did not answer
   | "ERR_SERVER_DEMO"; // the demo could not run to its end, so nothing was proven
 
 /** Process exit codes of every `millrace` command. */
 export const EXIT = {
   ok: 0,
-  /** Anything not listed here; for `demo`, at least one row of the table failed. */
+  /** Anything not listed here; for `demo`, at least one row of the table failed; for `status`, commits wait. */
   failure: 1,
   /** A wrong option, variable or configuration file (EX_USAGE). */
   usage: 64,
@@ -46,6 +47,7 @@ const EXIT_CODES: Readonly<Record<ServerErrorCode, number>> = {
   ERR_SERVER_POSTGRES: EXIT.unavailable,
   ERR_SERVER_PORT: EXIT.unavailable,
   ERR_SERVER_CHILD: EXIT.unavailable,
+  ERR_SERVER_NOT_RUNNING: EXIT.unavailable,
   ERR_SERVER_HTTP: EXIT.unavailable,
   ERR_SERVER_DEMO: EXIT.failure,
 };

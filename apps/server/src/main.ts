@@ -11,6 +11,7 @@ import { runDemo } from "./demo/demo.js";
 import { EXIT, ServerError } from "./errors.js";
 import { runAcceptor } from "./parts/acceptor-process.js";
 import { runBridge } from "./parts/bridge-process.js";
+import { runStatus } from "./status/status-command.js";
 import { ownVersion } from "./version.js";
 
 async function main(): Promise<number> {
@@ -20,6 +21,7 @@ async function main(): Promise<number> {
       acceptor: runAcceptor,
       bridge: runBridge,
       demo: runDemo,
+      status: runStatus,
     });
   } catch (error) {
     if (error instanceof ServerError) {

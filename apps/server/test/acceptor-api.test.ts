@@ -251,6 +251,8 @@ test("the client creates a timeline, reads it back, and reports refusals", async
     timelineStartLsn: 0x300000n,
     segmentBytes: 1024 * 1024,
     systemId: SYSTEM_ID,
+    term: 0n,
+    lastLogTerm: 0n,
   });
   const range = {
     tenantId: TENANT,

@@ -16,6 +16,7 @@ const commands: Commands = {
   acceptor: record("acceptor", 7),
   bridge: record("bridge", 0),
   demo: record("demo", 1),
+  status: record("status", 1),
 };
 
 function record(command: string, code: number): (configuration: object) => Promise<number> {

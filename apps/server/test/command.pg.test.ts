@@ -92,6 +92,14 @@ for (const [pgName, found] of [
           /password/,
         );
 
+        const asked = new MillraceProcess(["status", "--data-dir", dataDir]);
+        expect(await asked.ended).toBe(EXIT.ok);
+        expect(asked.output).toContain("commits return: 3 of 3 acceptors take part");
+        expect(asked.output).toMatch(/\n {2}3 +ready +active +1 +0\//);
+        const scraped = await (await fetch(`${status}metrics`)).text();
+        expect(scraped).toContain("\nwalproposer_term 1\n");
+        expect(scraped).toContain("\nprocess_resident_memory_bytes ");
+
         const second = new MillraceProcess(args);
         expect(await second.ended).toBe(EXIT.locked);
         expect(second.output).toContain(`process ${run.child.pid}`);
@@ -122,6 +130,9 @@ for (const [pgName, found] of [
         expect(await run.ended).toBe("SIGKILL");
         // Bridge and acceptors end when their parent has gone. PostgreSQL stays; nothing commits on it any more.
         await untilEnded(pids.slice(0, -1));
+        const asked = new MillraceProcess(["status", "--data-dir", dataDir]);
+        expect(await asked.ended).toBe(EXIT.unavailable);
+        expect(asked.output).toContain("no millrace runs on");
       }
       {
         await using run = new MillraceProcess(args);

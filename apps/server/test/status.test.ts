@@ -39,10 +39,12 @@ const STATUS: ClusterStatus = {
     pid: 99,
     restarts: 0,
     lastEnd: undefined,
+    ends: new Map([["signal", 3]]),
     report: {
       state: "streaming",
       term: 2n ** 60n,
       termStartLsn: toLsn(0x1_0000_0000n),
+      reconnects: 2,
       receivedLsn: toLsn(0x1_0000_0000n + 5000n),
       commitLsn: toLsn(0x1_0000_0000n + 904n),
       reportedLsn: toLsn(0x1_0000_0000n + 904n),

@@ -5,7 +5,7 @@ import type { OptionTable } from "./option.js";
 import { SHARED_OPTIONS } from "./shared-options.js";
 import type { SharedConfiguration } from "./shared-options.js";
 import type { HostPort } from "./values.js";
-import { listenAddress, numberBetween, oneOf, path, postgresUrl } from "./values.js";
+import { flag, listenAddress, numberBetween, oneOf, path, postgresUrl } from "./values.js";
 
 /** "auto" is what the data directory was made with, else a system installation, else the embedded one. */
 export type PostgresOption = "auto" | "system" | "embedded" | `postgres${string}`;
@@ -62,6 +62,22 @@ export const ALL_IN_ONE_OPTIONS: OptionTable<AllInOneConfiguration> = {
   },
   ...POSTGRES_OPTIONS,
   ...SHARED_OPTIONS,
+};
+
+/** The configuration of `millrace status`. */
+export interface StatusConfiguration {
+  readonly dataDir: string;
+  readonly json: boolean;
+}
+
+export const STATUS_OPTIONS: OptionTable<StatusConfiguration> = {
+  dataDir: { ...ALL_IN_ONE_OPTIONS.dataDir, description: "the directory of the millrace to ask" },
+  json: {
+    description: "print one JSON document instead of text",
+    allowed: "on or off",
+    schema: flag,
+    default: false,
+  },
 };
 
 /** The configuration of `millrace demo`. */

@@ -6,6 +6,7 @@ import { SHARED_OPTIONS } from "./shared-options.js";
 import type { SharedConfiguration } from "./shared-options.js";
 import type { HostPort } from "./values.js";
 import {
+  listenAddress,
   byteCount,
   hexId,
   httpUrls,
@@ -26,6 +27,7 @@ export interface BridgeConfiguration extends SharedConfiguration {
   readonly acceptors: readonly HostPort[];
   readonly acceptorHttp?: readonly string[];
   readonly acceptorTokenFile?: string;
+  readonly listenHttp?: HostPort;
   readonly tenant: string;
   readonly timeline: string;
   readonly applicationName: string;
@@ -71,6 +73,14 @@ export const BRIDGE_OPTIONS: OptionTable<BridgeConfiguration> = {
     allowed: "http://host:port,http://host:port,…",
     schema: httpUrls,
     optional: true,
+  },
+  listenHttp: {
+    placeholder: "<host:port>",
+    description: "where to serve this bridge's status and metrics",
+    allowed: "host:port, for example 127.0.0.1:7677",
+    schema: listenAddress,
+    optional: true,
+    defaultText: "off",
   },
   acceptorTokenFile: {
     placeholder: "<path>",

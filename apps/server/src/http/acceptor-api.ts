@@ -26,6 +26,7 @@ import { describeError } from "../errors.js";
 import type { Logger } from "../logging.js";
 import { identify, mayOperate, mayRead } from "./bearer.js";
 import { errorResponse, jsonResponse } from "./json-response.js";
+import type { ProcessMetrics } from "./metrics-text.js";
 import { addReaderRoutes } from "./reader-routes.js";
 import { BadRequestError, BODY_BYTES_MAX, parseId, parseTimelineRequest } from "./timeline-request.js";
 
@@ -36,6 +37,8 @@ export interface AcceptorApiOptions {
   readonly version: string;
   /** What GET /metrics tells; nothing without it. */
   readonly metrics?: () => readonly Metric[];
+  /** Added to it. */
+  readonly processMetrics?: ProcessMetrics;
   /** Where proposers reach the WAL port. */
   readonly advertisePg: string;
   /** Checks Bearer tokens; everybody is trusted without it. */
@@ -192,6 +195,7 @@ export function createAcceptorApi(options: AcceptorApiOptions): Hono {
       return refusal(context, allowed) ?? timelines.get(tenantId, timelineId);
     },
     metrics: options.metrics ?? ((): readonly Metric[] => []),
+    processMetrics: options.processMetrics,
   });
 
   app.notFound(() => errorResponse(404, "no such path"));

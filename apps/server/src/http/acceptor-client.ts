@@ -34,6 +34,9 @@ export interface TimelineSummary {
   readonly timelineStartLsn: Lsn;
   readonly segmentBytes: number;
   readonly systemId: bigint;
+  readonly term: bigint;
+  /** Term of the last record. */
+  readonly lastLogTerm: bigint;
 }
 
 const lsn = z.string().transform((text, context): Lsn => {
@@ -43,13 +46,16 @@ const lsn = z.string().transform((text, context): Lsn => {
   return z.NEVER;
 });
 
+const u64 = z.union([z.number(), z.bigint()]).transform(BigInt);
+
 const statusSchema = z.looseObject({
+  acceptor_state: z.looseObject({ term: u64, epoch: u64 }),
   flush_lsn: lsn,
   commit_lsn: lsn,
   timeline_start_lsn: lsn,
   pg_info: z.looseObject({
     wal_seg_size: z.number().int().positive(),
-    system_id: z.union([z.number(), z.bigint()]).transform(BigInt),
+    system_id: u64,
   }),
 });
 
@@ -65,7 +71,16 @@ async function readBounded(response: Response): Promise<string> {
   return Buffer.concat(chunks).toString("utf8");
 }
 
-async function request(url: string, init: RequestInit, token: string | undefined): Promise<string> {
+/** How a request is made. */
+export interface RequestOptions {
+  /** A JWT, for a server that wants one. */
+  readonly token?: string | undefined;
+  /** How long to wait for the whole answer; ten seconds by default. */
+  readonly timeoutMs?: number;
+}
+
+async function request(url: string, init: RequestInit, options: RequestOptions): Promise<string> {
+  const { token, timeoutMs = REQUEST_TIMEOUT_MS } = options;
   let response: Response;
   let text: string;
   try {
@@ -76,7 +91,7 @@ async function request(url: string, init: RequestInit, token: string | undefined
         "content-type": "application/json",
         ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
       },
-      signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
+      signal: AbortSignal.timeout(timeoutMs),
     });
     text = await readBounded(response);
   } catch (cause) {
@@ -86,6 +101,15 @@ async function request(url: string, init: RequestInit, token: string | undefined
     throw new ServerError("ERR_SERVER_HTTP", `${url} answered ${response.status}: ${text.slice(0, 300)}`);
   }
   return text;
+}
+
+/**
+ * The text at `url`.
+ *
+ * @throws {ServerError} ERR_SERVER_HTTP when nothing answers in time, or with another status than success
+ */
+export function fetchText(url: string, options: RequestOptions = {}): Promise<string> {
+  return request(url, { method: "GET" }, options);
 }
 
 /**
@@ -115,7 +139,7 @@ export async function createTimelineOn(
     wal_seg_size: creation.segmentBytes,
     start_lsn: formatLsn(creation.startLsn),
   });
-  await request(`${baseUrl}/v1/tenant/timeline`, { method: "POST", body }, token);
+  await request(`${baseUrl}/v1/tenant/timeline`, { method: "POST", body }, { token });
 }
 
 /**
@@ -127,10 +151,10 @@ export async function fetchTimeline(
   baseUrl: string,
   tenantId: string,
   timelineId: string,
-  token?: string,
+  options: RequestOptions = {},
 ): Promise<TimelineSummary> {
   const url = `${baseUrl}/v1/tenant/${tenantId}/timeline/${timelineId}`;
-  const text = await request(url, { method: "GET" }, token);
+  const text = await fetchText(url, options);
   try {
     const status = statusSchema.parse(parseJson(text));
     return {
@@ -139,6 +163,8 @@ export async function fetchTimeline(
       timelineStartLsn: status.timeline_start_lsn,
       segmentBytes: status.pg_info.wal_seg_size,
       systemId: status.pg_info.system_id,
+      term: status.acceptor_state.term,
+      lastLogTerm: status.acceptor_state.epoch,
     };
   } catch (cause) {
     throw new ServerError("ERR_SERVER_HTTP", `${url}: the answer is not a timeline status`, { cause });
@@ -164,7 +190,7 @@ export async function fetchDigest(baseUrl: string, range: WalRange, token?: stri
   const { tenantId, timelineId, fromLsn, untilLsn } = range;
   const query = new URLSearchParams({ from_lsn: formatLsn(fromLsn), until_lsn: formatLsn(untilLsn) });
   const url = `${baseUrl}/v1/tenant/${tenantId}/timeline/${timelineId}/digest?${query.toString()}`;
-  const text = await request(url, { method: "GET" }, token);
+  const text = await fetchText(url, { token });
   try {
     return digestSchema.parse(parseJson(text)).sha256;
   } catch (cause) {
@@ -181,7 +207,7 @@ const nodeSchema = z.looseObject({ id: z.union([z.number(), z.bigint()]).transfo
  */
 export async function fetchNodeId(baseUrl: string): Promise<bigint> {
   const url = `${baseUrl}/v1/status`;
-  const text = await request(url, { method: "GET" }, undefined);
+  const text = await fetchText(url);
   try {
     return nodeSchema.parse(parseJson(text)).id;
   } catch (cause) {

@@ -1,22 +1,59 @@
 /**
- * Metrics in the text format that Prometheus reads (version 0.0.4 of its exposition formats). Pure.
+ * Metrics in the text format that Prometheus reads (version 0.0.4 of its exposition formats).
+ *
+ * prom-client writes the text. What is ours gets a registry that lives for one scrape and is filled from a snapshot: no
+ * metric is updated on the path of a write, and none of a timeline or an acceptor that has gone is left over. What Node
+ * tells of the process (memory, CPU, garbage collection, lateness of the event loop) is in a registry that lives as long
+ * as the process, because some of it is sampled.
+ *
+ * Values become JavaScript numbers. An LSN above 2^53 loses its last bits here instead of in the monitoring system,
+ * which keeps doubles.
  */
+import { collectDefaultMetrics, Counter, Gauge, Registry } from "prom-client";
+
 import type { Metric } from "@millrace/wal-acceptor";
 
-/** The exposition: HELP and TYPE of each metric, then a line per sample. */
-export function expositionText(metrics: readonly Metric[]): string {
-  const lines: string[] = [];
-  for (const { name, help, type, samples } of metrics) {
-    lines.push(`# HELP ${name} ${help.replaceAll("\\", "\\\\").replaceAll("\n", "\\n")}`);
-    lines.push(`# TYPE ${name} ${type}`);
-    for (const { labels, value } of samples) {
-      const list = Object.entries(labels).map(([label, text]) => `${label}="${escapeLabel(text)}"`);
-      lines.push(`${name}${list.length === 0 ? "" : `{${list.join(",")}}`} ${value}`);
-    }
-  }
-  return `${lines.join("\n")}\n`;
+/** What Node tells of this process. */
+export type ProcessMetrics = Pick<Registry, "metrics">;
+
+/** Starts to watch this process; once per process. */
+export function watchProcess(): ProcessMetrics {
+  const register = new Registry();
+  collectDefaultMetrics({ register });
+  return register;
 }
 
-function escapeLabel(text: string): string {
-  return text.replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("\n", "\\n");
+/**
+ * The exposition: HELP and TYPE of each metric that has samples, then a line per sample; then what Node tells, where that
+ * is given.
+ */
+export async function expositionText(
+  metrics: readonly Metric[],
+  processMetrics?: ProcessMetrics,
+): Promise<string> {
+  const registry = new Registry();
+  for (const { name, help, type, samples } of metrics) {
+    // prom-client would make up a 0, which is a value that nobody has measured.
+    if (samples.length === 0) continue;
+    const labelNames = [...new Set(samples.flatMap(({ labels }) => Object.keys(labels)))];
+    const options = { name, help, labelNames, registers: [registry] };
+    if (type === "counter") {
+      const counter = new Counter(options);
+      for (const { labels, value } of samples) counter.inc(labels, Number(value));
+    } else {
+      const gauge = new Gauge(options);
+      for (const { labels, value } of samples) gauge.set(labels, Number(value));
+    }
+  }
+  return `${await registry.metrics()}${(await processMetrics?.metrics()) ?? ""}`;
+}
+
+/** The answer to a scrape. */
+export async function metricsResponse(
+  metrics: readonly Metric[],
+  processMetrics?: ProcessMetrics,
+): Promise<Response> {
+  return new Response(await expositionText(metrics, processMetrics), {
+    headers: { "content-type": Registry.PROMETHEUS_CONTENT_TYPE, "cache-control": "no-store" },
+  });
 }

@@ -23,7 +23,8 @@ import { z } from "zod";
 
 import { describeError } from "../errors.js";
 import { errorResponse, jsonResponse } from "./json-response.js";
-import { expositionText } from "./metrics-text.js";
+import { metricsResponse } from "./metrics-text.js";
+import type { ProcessMetrics } from "./metrics-text.js";
 import { BadRequestError } from "./timeline-request.js";
 
 /** A history file in JSON, every character of it escaped. */
@@ -35,6 +36,7 @@ export interface ReaderRoutesOptions {
   /** The timeline a request is about, or why its sender may not have it. `operate`: it changes something. */
   readonly find: (context: Context, operate: boolean) => Timeline | Response;
   readonly metrics: () => readonly Metric[];
+  readonly processMetrics: ProcessMetrics | undefined;
 }
 
 const lsn = z.string().transform((text, context): Lsn => {
@@ -59,11 +61,7 @@ export function addReaderRoutes(app: Hono, options: ReaderRoutesOptions): void {
     onError: () => errorResponse(413, "the body is too large"),
   });
 
-  app.get("/metrics", () => {
-    return new Response(expositionText(options.metrics()), {
-      headers: { "content-type": "text/plain; version=0.0.4; charset=utf-8", "cache-control": "no-store" },
-    });
-  });
+  app.get("/metrics", () => metricsResponse(options.metrics(), options.processMetrics));
 
   app.get(`${TIMELINE}/digest`, async (context) => {
     const timeline = find(context, false);

@@ -1,5 +1,5 @@
 /**
- * The HTTP side of the all-in-one: the status page and the JSON that it polls.
+ * The HTTP side of the all-in-one: the status page, the JSON that it polls, and metrics.
  *
  * Read only, and without a login: it shows positions and addresses, never a password or a row. It listens on the
  * loopback address unless told otherwise. Requests whose Host header is not an address, localhost or the configured
@@ -11,7 +11,10 @@ import { isIP } from "node:net";
 import { STATUS_PAGE } from "../status/status-page.js";
 import { statusDocument } from "../status/cluster-status.js";
 import type { ClusterStatus } from "../status/cluster-status.js";
+import { clusterMetrics } from "../status/metrics.js";
 import { errorResponse, jsonResponse } from "./json-response.js";
+import { metricsResponse } from "./metrics-text.js";
+import type { ProcessMetrics } from "./metrics-text.js";
 
 /** The page loads nothing and talks to nobody but its own origin. */
 const CONTENT_SECURITY_POLICY =
@@ -27,8 +30,13 @@ function isLocalName(hostHeader: string, allowedHost: string): boolean {
  *
  * @param status gives the present picture; called once per request
  * @param allowedHost the host that was configured to listen on
+ * @param processMetrics added to what GET /metrics tells
  */
-export function createStatusApi(status: () => ClusterStatus, allowedHost: string): Hono {
+export function createStatusApi(
+  status: () => ClusterStatus,
+  allowedHost: string,
+  processMetrics?: ProcessMetrics,
+): Hono {
   const app = new Hono();
   app.use(async (context, next) => {
     if (!isLocalName(context.req.header("host") ?? "", allowedHost)) {
@@ -49,6 +57,7 @@ export function createStatusApi(status: () => ClusterStatus, allowedHost: string
     });
   });
   app.get("/v1/status", () => jsonResponse(statusDocument(status())));
+  app.get("/metrics", () => metricsResponse(clusterMetrics(status()), processMetrics));
   app.notFound(() => errorResponse(404, "not found"));
   app.onError(() => errorResponse(500, "internal error"));
   return app;

@@ -16,6 +16,7 @@ import { describeError, EXIT, ServerError } from "../errors.js";
 import { createAcceptorApi } from "../http/acceptor-api.js";
 import { authenticatorFor } from "../http/bearer.js";
 import { listenHttp } from "../http/listen.js";
+import { watchProcess } from "../http/metrics-text.js";
 import { createLogger } from "../logging.js";
 import type { Logger } from "../logging.js";
 import { ownVersion } from "../version.js";
@@ -103,6 +104,7 @@ export async function runAcceptor(configuration: AcceptorConfiguration): Promise
     timelines: node.timelines,
     version: ownVersion(),
     metrics: () => node.metrics(),
+    processMetrics: watchProcess(),
     advertisePg,
     authenticator: httpAuthenticator,
     logger,

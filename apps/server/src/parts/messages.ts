@@ -28,8 +28,14 @@ export interface BridgeStatusMessage {
   readonly status: BridgeReport;
 }
 
+/** The bridge has ended, and its process is about to; `reason` is that of wal-proposer's `BridgeEnd`. */
+export interface BridgeEndedMessage {
+  readonly type: "bridge-ended";
+  readonly reason: string;
+}
+
 /** From a child to its parent. */
-export type ChildMessage = AcceptorReady | BridgeReady | BridgeStatusMessage;
+export type ChildMessage = AcceptorReady | BridgeReady | BridgeStatusMessage | BridgeEndedMessage;
 
 /** From the parent to a child: end the orderly way. */
 export interface StopMessage {
@@ -44,7 +50,7 @@ export interface ExpectEndMessage {
 /** True when `value` has the outer shape of a message from a child. */
 export function isChildMessage(value: unknown): value is ChildMessage {
   const type = (value as { type?: unknown } | null | undefined)?.type;
-  return type === "ready" || type === "bridge-status";
+  return type === "ready" || type === "bridge-status" || type === "bridge-ended";
 }
 
 /** True when `value` asks this process to end. */

@@ -23,6 +23,8 @@ export interface BridgeReport {
   readonly state: string;
   readonly term: bigint;
   readonly termStartLsn: Lsn;
+  /** How often the term was carried over the loss of PostgreSQL. */
+  readonly reconnects: number;
   /** End of the WAL received from PostgreSQL. */
   readonly receivedLsn: Lsn;
   /** Durable on a quorum. */
@@ -54,7 +56,11 @@ export interface ClusterStatus {
   readonly uptimeMs: number;
   readonly dataDirectory: string;
   readonly postgres: { readonly kind: string; readonly address: string; readonly state: string };
-  readonly bridge: ProcessReport & { readonly report: BridgeReport | undefined };
+  readonly bridge: ProcessReport & {
+    readonly report: BridgeReport | undefined;
+    /** How many bridges have ended so far, by reason. */
+    readonly ends: ReadonlyMap<string, number>;
+  };
   readonly acceptors: readonly AcceptorReport[];
   /** Bytes of WAL committed by the quorum per second, over the last few seconds. */
   readonly commitBytesPerSecond: number;
@@ -81,22 +87,34 @@ function processDocument(report: ProcessReport): Record<string, unknown> {
   };
 }
 
-/** The document behind GET /v1/status: LSNs as "X/X", terms and node ids as (big) integers. */
+/** A bridge's own positions: LSNs as "X/X", terms and node ids as (big) integers; null where there is no bridge. */
+export function bridgeDocument(report: BridgeReport | undefined): Record<string, unknown> {
+  const position = (lsn: Lsn | undefined): string | null => (lsn === undefined ? null : formatLsn(lsn));
+  return {
+    state: report?.state ?? null,
+    term: report?.term ?? null,
+    reconnects: report?.reconnects ?? null,
+    term_start_lsn: position(report?.termStartLsn),
+    received_lsn: position(report?.receivedLsn),
+    commit_lsn: position(report?.commitLsn),
+    reported_lsn: position(report?.reportedLsn),
+    acceptors: (report?.acceptors ?? []).map(({ address, state, nodeId, flushLsn }) => ({
+      address,
+      state,
+      node_id: nodeId ?? null,
+      flush_lsn: formatLsn(flushLsn),
+    })),
+  };
+}
+
+/** The document behind GET /v1/status of an all-in-one. */
 export function statusDocument(status: ClusterStatus): Record<string, unknown> {
   const report = status.bridge.report;
   return {
     uptime_ms: Math.round(status.uptimeMs),
     data_directory: status.dataDirectory,
     postgres: { ...status.postgres },
-    bridge: {
-      process: processDocument(status.bridge),
-      state: report?.state ?? null,
-      term: report?.term ?? null,
-      term_start_lsn: report === undefined ? null : formatLsn(report.termStartLsn),
-      received_lsn: report === undefined ? null : formatLsn(report.receivedLsn),
-      commit_lsn: report === undefined ? null : formatLsn(report.commitLsn),
-      reported_lsn: report === undefined ? null : formatLsn(report.reportedLsn),
-    },
+    bridge: { process: processDocument(status.bridge), ...bridgeDocument(report) },
     commit_lag_bytes: commitLagBytes(status),
     commit_bytes_per_second: Math.round(status.commitBytesPerSecond),
     acceptors_up: status.acceptors.filter(isStreaming).length,
