@@ -243,8 +243,8 @@ test("a fenced bridge drops both connections at once and is counted", async () =
   const { stream, slotStream } = w.postgres;
   const reports = [stream?.statuses.length, slotStream?.statuses.length];
   const dropped: string[] = [];
-  stream?.ended.then(() => dropped.push("stream"), undefined);
-  slotStream?.ended.then(() => dropped.push("slot"), undefined);
+  void stream?.ended.then(() => dropped.push("stream"));
+  void slotStream?.ended.then(() => dropped.push("slot"));
   for (const acceptor of w.acceptors) acceptor.bumpTerm(9n);
   w.postgres.sendWal(at(44), Buffer.alloc(8));
   await settle(); // no time passes
