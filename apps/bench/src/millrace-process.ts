@@ -2,9 +2,9 @@
  * `millrace acceptor` and `millrace bridge` as processes of their own, as their users run them.
  *
  * The children get an IPC channel, which makes them end when this process ends, however it ends, and over which an
- * acceptor tells its real addresses. They get the environment that the all-in-one gives its parts, and Node's own
- * options of this process, so that `node --cpu-prof dist/main.js` profiles them as well. What they print is kept (its
- * end only), for the message of an error.
+ * acceptor tells its real addresses. They get the environment that the all-in-one gives its parts, and the
+ * profiling options of this process, so that `node --cpu-prof dist/main.js` profiles them as well. What they print is
+ * kept (its end only), for the message of an error.
  */
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
@@ -61,8 +61,9 @@ export class Program implements AsyncDisposable {
 }
 
 function startPart(name: string, args: readonly string[]): Program {
+  const profiling = process.execArgv.filter((option) => /^--(cpu|heap)-prof/.test(option));
   const kept = Object.entries(process.env).filter(([variable]) => !/^(MILLRACE_|PG)/.test(variable));
-  const child = spawn(process.execPath, [...process.execArgv, millraceProgram(), ...args], {
+  const child = spawn(process.execPath, [...profiling, millraceProgram(), ...args], {
     stdio: ["ignore", "pipe", "pipe", "ipc"],
     serialization: "advanced",
     env: {

@@ -138,5 +138,7 @@ test("wrong work is an error and not a row", async () => {
   });
   const idle = [scripted("old", [1]), scripted("new", [0])];
   await expect(contest({ ...options, contestants: idle })).rejects.toMatchObject({ code: "ERR_BENCH_WORK" });
-  await expect(contest({ ...options, contestants: [scripted("old", [1])] })).rejects.toThrow("no rate for");
+  await expect(contest({ ...options, contestants: [scripted("old", [1])] })).rejects.toThrow(
+    "no contestant is named new",
+  );
 });
