@@ -2,6 +2,8 @@
  * The command as its users run it: spawned, with a real PostgreSQL, looked at from outside.
  */
 import { mkdirSync } from "node:fs";
+import { createServer } from "node:net";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import pg from "pg";
 import { expect, test } from "vitest";
@@ -9,6 +11,7 @@ import { expect, test } from "vitest";
 import { PostgresCluster, postgresOrSkip, temporaryDirectory } from "@millrace/postgres-process";
 
 import { EXIT } from "../src/errors.js";
+import { partArguments } from "../src/parts/spawn-part.js";
 import {
   allProcesses,
   childrenOf,
@@ -282,4 +285,35 @@ test("an acceptor runs by itself", async () => {
   const bad = new MillraceProcess(["acceptor", "--listen-pg", "nowhere"], environment);
   expect(await bad.ended).toBe(EXIT.usage);
   expect(bad.output).toContain("--listen-pg");
+});
+
+// Aim: a bridge by itself serves its status and metrics from its first moment, and an address that is taken ends it
+// before it has taken a term. Method: a PostgreSQL that accepts and says nothing; a second bridge on the same address.
+test("a bridge by itself serves status and metrics", async () => {
+  const silent = createServer();
+  await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
+  const { port } = silent.address() as AddressInfo;
+  const options = {
+    pg: `postgresql://u@127.0.0.1:${port}/postgres`,
+    acceptors: "127.0.0.1:1",
+    tenant: "0".repeat(32),
+    timeline: "1".repeat(32),
+  };
+  const args = (http: string): string[] => partArguments("bridge", { ...options, "listen-http": http });
+  const run = new MillraceProcess([...args("127.0.0.1:0"), "--log-format", "json"]);
+  try {
+    const address = /HTTP on ([\d.:]+)/.exec(await run.line("bridge's HTTP on"))?.[1] ?? "";
+    expect(await (await fetch(`http://${address}/v1/status`)).json()).toMatchObject({ state: null });
+    expect(await (await fetch(`http://${address}/metrics`)).text()).toContain(
+      "process_resident_memory_bytes",
+    );
+    const second = new MillraceProcess(args(address));
+    expect(await second.ended).toBe(EXIT.unavailable);
+    expect(second.output).toContain(`cannot listen on ${address}`);
+    run.child.kill("SIGTERM");
+    expect(await run.ended).toBe(EXIT.ok);
+  } finally {
+    await run[Symbol.asyncDispose]();
+    silent.close();
+  }
 });

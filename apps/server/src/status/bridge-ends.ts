@@ -5,12 +5,12 @@
  * its process ended. Every reason is there from the beginning with 0, because a monitoring system sees no increase in
  * a counter that appears with its first event.
  */
-import type { BridgeEnd } from "@millrace/wal-proposer";
+import type { BridgeEndReason } from "@millrace/wal-proposer";
 
 /** Why a bridge ended; the last two are what its supervisor saw. */
-export type BridgeEndReason = BridgeEnd["reason"] | "signal" | "exit";
+type CountedEnd = BridgeEndReason | "signal" | "exit";
 
-const REASONS: Readonly<Record<BridgeEndReason, true>> = {
+const REASONS: Readonly<Record<CountedEnd, true>> = {
   higher_term: true,
   generation_change: true,
   refused_vote: true,
