@@ -102,7 +102,14 @@ async function ask(connection: ClientConnection, options: AcceptorProbeOptions):
   );
   try {
     const event = await reader.next();
-    if (event.type !== "data") return { type: "absent" };
+    if (event.type !== "data") {
+      // It has just said that it has the timeline: this is an acceptor that is going away.
+      const error = new ProposerError(
+        "ERR_BRIDGE_ACCEPTOR",
+        "the acceptor ended the connection without a word",
+      );
+      return { type: "unreachable", error };
+    }
     const message = parseAcceptorMessage(event.payload, version);
     if (message.type !== "greeting") {
       throw new ProposerError("ERR_BRIDGE_ACCEPTOR", `a greeting was answered with ${message.type}`);
