@@ -28,7 +28,7 @@ import type {
 import { ensureTimeline } from "./bridge-timeline.js";
 import { CatchUpReader } from "./catch-up-reader.js";
 import { compareWithAcceptors } from "./bridge-divergence.js";
-import { catchUpSource } from "./catch-up-source.js";
+import { catchUpSource, endedWith } from "./catch-up-source.js";
 import type { Donor } from "./catch-up-source.js";
 import { publishNotice } from "./diagnostics.js";
 import { DonorReader } from "./donor-reader.js";
@@ -56,6 +56,8 @@ export class Bridge implements AsyncDisposable {
   readonly #proposer: Proposer;
   #state: BridgeState = "bootstrapping";
   #source: PostgresSource | undefined;
+  /** Aborted from the loss of the source until there is a new one; ends the catch-ups from PostgreSQL. */
+  #sourceLost = new AbortController();
   #streamingSinceMs: number | undefined;
   #reconnects = 0;
   /** Ends an attempt to take the slot again, if one is under way. */
@@ -193,7 +195,10 @@ export class Bridge implements AsyncDisposable {
       reconnectMs: settings.reconnectMs,
       connectionTimeoutMs: settings.connectionTimeoutMs,
       catchUp: catchUpSource({
-        fromPostgres: (fromLsn, signal) => this.#openReader(fromLsn, signal),
+        fromPostgres: endedWith(
+          (fromLsn, signal) => this.#openReader(fromLsn, signal),
+          () => this.#sourceLost.signal,
+        ),
         fromDonor: (donor, fromLsn, signal) => this.#openDonor(donor, fromLsn, signal),
         donor: () => this.#proposer.core.donor,
       }),
@@ -346,6 +351,7 @@ export class Bridge implements AsyncDisposable {
     const [ring, decoder] = [this.#ring, this.#decoder];
     assert(ring !== undefined && decoder !== undefined, "a stream that was lost had begun");
     this.#move("reconnecting");
+    this.#sourceLost.abort();
     this.#cancelRenewal();
     this.#ground.slot.destroy();
     void this.#onBatch(); // what had arrived before the loss counts
@@ -368,6 +374,7 @@ export class Bridge implements AsyncDisposable {
       return source;
     }
     this.#move("streaming");
+    this.#sourceLost = new AbortController();
     this.#holdGround(ground);
     source.committed(this.#proposer.core.commitLsn);
     source.hotStandby(this.#hotStandby);

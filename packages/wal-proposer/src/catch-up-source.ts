@@ -42,6 +42,37 @@ export function catchUpSource(options: CatchUpSourceOptions): CatchUpSource {
   };
 }
 
+/**
+ * A source whose streams also end, and are refused, while the signal that `lost` gives at their opening is aborted.
+ *
+ * For streams from PostgreSQL: they acknowledge nothing, so a PostgreSQL that shuts down would wait for them for ever.
+ */
+export function endedWith(source: CatchUpSource, lost: () => AbortSignal): CatchUpSource {
+  return async (fromLsn, signal) => {
+    const either = new AbortController();
+    const stop = (): void => either.abort();
+    const signals = [signal, lost()];
+    if (signals.some(({ aborted }) => aborted)) stop();
+    for (const one of signals) one.addEventListener("abort", stop);
+    const release = (): void => {
+      for (const one of signals) one.removeEventListener("abort", stop);
+    };
+    try {
+      const stream = await source(fromLsn, either.signal);
+      const close = (): void => {
+        release();
+        stream.close();
+      };
+      either.signal.addEventListener("abort", close);
+      if (either.signal.aborted) close();
+      return { next: () => stream.next(), close };
+    } catch (error) {
+      release();
+      throw error;
+    }
+  };
+}
+
 /** Waits for the first piece, which may be a refusal instead. */
 async function withFirst(stream: CatchUpStream): Promise<CatchUpStream> {
   let first: WalChunk | undefined;

@@ -1,5 +1,4 @@
 // What a probe makes of acceptors that answer half: scripted servers on sockets in memory.
-import { toLsn } from "@millrace/lsn";
 import { acceptConnection } from "@millrace/pg-wire";
 import type { ServerConnection } from "@millrace/pg-wire";
 import { expect, test } from "vitest";

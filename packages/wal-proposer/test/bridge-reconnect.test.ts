@@ -92,6 +92,46 @@ test("losing the stream does not cost the term", async () => {
   expect(w.clock.pendingTimers).toBe(0);
 });
 
+// Aim: a PostgreSQL that shuts down never waits for a reader that acknowledges nothing. Method: one acceptor lags and is
+// being fed by a reader when the stream is lost; the reader goes with it, and another comes after the reconnection.
+test("readers for acceptors that lag end with the stream and come again", async () => {
+  const w = world();
+  const [first, second, third] = w.acceptors;
+  await third?.stop();
+  for (const acceptor of [first, second]) acceptor?.preload(new Uint8Array(4096));
+  w.postgres.flushLsn = at(4096);
+  const bridge = await w.open();
+  await bridge.streaming;
+  await settle();
+  const { stream } = w.postgres;
+  await third?.restart();
+  await w.clock.advance(3000);
+  const reader = w.postgres.stream;
+  expect(reader).not.toBe(stream);
+  expect(reader?.startLsn).toBe(START);
+  let hasEnded = false;
+  void reader?.ended.then(() => {
+    hasEnded = true;
+  });
+  await settle();
+  expect(hasEnded).toBe(false);
+
+  w.postgres.isDown = true;
+  stream?.connection.destroy();
+  await settle(); // no time passes
+  expect(hasEnded).toBe(true);
+  w.postgres.isDown = false;
+  await w.clock.advance(10_000);
+  expect(bridge.status().state).toBe("streaming");
+  const readers = w.postgres.queries.filter((query) =>
+    query.startsWith("START_REPLICATION PHYSICAL 0/3000000"),
+  );
+  expect(readers.length).toBe(2);
+  await bridge.close({ immediate: true });
+  await third?.stop();
+  expect(w.clock.pendingTimers).toBe(0);
+});
+
 // Aim: on a new connection nothing is reported before it has arrived there, though it is committed. Method: break the
 // connections when everything is committed; request replies while nothing, then a part, then all has come again.
 test("a new connection is told only what it has delivered", async () => {
