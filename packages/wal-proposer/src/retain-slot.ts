@@ -84,18 +84,20 @@ export class RetainSlot {
     const { connection, slotName, clock } = options;
     if (!SLOT_NAME.test(slotName)) throw new RangeError(`${JSON.stringify(slotName)} cannot name a slot`);
     const deadlineMs = clock.monotonicMs() + options.acquireTimeoutMs;
+    const command = startReplication(options.startLsn, options.timelineId, slotName);
     for (;;) {
-      const restartLsn = await prepareSlot(connection, slotName);
       try {
-        const command = startReplication(options.startLsn, options.timelineId, slotName);
-        return new RetainSlot(options, await connection.startCopyBoth(command), restartLsn);
+        const restartLsn = await prepareSlot(connection, slotName);
+        const stream = await startOrDrop(connection, slotName, command);
+        if (stream !== undefined) return new RetainSlot(options, stream, restartLsn);
+        if (clock.monotonicMs() >= deadlineMs) {
+          const message = `slot ${slotName} was invalidated again before it could be used`;
+          throw new ProposerError("ERR_BRIDGE_POSTGRES", message);
+        }
       } catch (error) {
-        const sqlstate = sqlstateOf(error);
-        if (sqlstate === OBJECT_NOT_IN_PREREQUISITE_STATE) {
-          await firstRow(connection, `DROP_REPLICATION_SLOT "${slotName}"`);
-        } else if (sqlstate !== OBJECT_IN_USE) {
+        if (sqlstateOf(error) !== OBJECT_IN_USE)
           throw postgresError(`acquiring slot ${slotName} failed`, error);
-        } else if (clock.monotonicMs() >= deadlineMs) {
+        if (clock.monotonicMs() >= deadlineMs) {
           const message = `slot ${slotName} is in use: another bridge works on this PostgreSQL`;
           throw new ProposerError("ERR_BRIDGE_SLOT_ACTIVE", message, { cause: error });
         }
@@ -160,14 +162,40 @@ export class RetainSlot {
   }
 }
 
-/** Makes sure that a physical slot of that name exists, and gives its restart position (0/0 if it has none yet). */
+/**
+ * Makes sure that a physical slot of that name exists and reserves WAL, and gives its restart position.
+ *
+ * A slot without one was invalidated, or created without a reservation. PostgreSQL lets a physical one stream all the
+ * same and keeps nothing for it, so it is replaced; if somebody streams from it, that fails as "in use".
+ */
 async function prepareSlot(connection: ClientConnection, slotName: string): Promise<Lsn> {
   const existing = await readSlot(connection, slotName);
-  if (existing !== undefined) return existing;
+  if (existing !== undefined && existing !== INVALID_LSN) return existing;
+  if (existing !== undefined) await dropSlot(connection, slotName);
   await firstRow(connection, `CREATE_REPLICATION_SLOT "${slotName}" PHYSICAL (RESERVE_WAL)`);
   return (await readSlot(connection, slotName)) ?? INVALID_LSN;
 }
 
+/** Streams from the slot; if PostgreSQL says that it is invalidated, drops it instead and gives undefined. */
+async function startOrDrop(
+  connection: ClientConnection,
+  slotName: string,
+  command: string,
+): Promise<CopyBothStream | undefined> {
+  try {
+    return await connection.startCopyBoth(command);
+  } catch (error) {
+    if (sqlstateOf(error) !== OBJECT_NOT_IN_PREREQUISITE_STATE) throw error;
+    await dropSlot(connection, slotName);
+    return undefined;
+  }
+}
+
+async function dropSlot(connection: ClientConnection, slotName: string): Promise<void> {
+  await firstRow(connection, `DROP_REPLICATION_SLOT "${slotName}"`);
+}
+
+/** The restart position of a physical slot, 0/0 if it has none; undefined if there is no slot. */
 async function readSlot(connection: ClientConnection, slotName: string): Promise<Lsn | undefined> {
   try {
     const row = await firstRow(connection, `READ_REPLICATION_SLOT ${slotName}`);

@@ -73,6 +73,50 @@ test("an invalidated slot is dropped and made anew", async () => {
   await bridge.close({ immediate: true });
 });
 
+// Aim: a slot that keeps nothing is never streamed from: PostgreSQL would not refuse. Method: a slot without a restart
+// position, which somebody else still uses at first, and then does not.
+test("a slot that reserves nothing is dropped and made anew", async () => {
+  const w = world();
+  w.postgres.slot = { restartLsn: undefined };
+  w.postgres.dropErrors.push({ code: "55006", message: "slot is active for PID 1" });
+  const opening = w.open();
+  await settle();
+  await w.clock.advance(500);
+  const bridge = await opening;
+  expect(w.postgres.slot).toEqual({ restartLsn: START });
+  expect(w.postgres.queries.filter((query) => query.includes("walbridge_retain"))).toEqual([
+    "READ_REPLICATION_SLOT walbridge_retain",
+    'DROP_REPLICATION_SLOT "walbridge_retain"',
+    "READ_REPLICATION_SLOT walbridge_retain",
+    'DROP_REPLICATION_SLOT "walbridge_retain"',
+    'CREATE_REPLICATION_SLOT "walbridge_retain" PHYSICAL (RESERVE_WAL)',
+    "READ_REPLICATION_SLOT walbridge_retain",
+    'START_REPLICATION SLOT "walbridge_retain" PHYSICAL 0/3000000 TIMELINE 1',
+  ]);
+  await bridge.close({ immediate: true });
+});
+
+// Aim: taking the slot ends at its deadline, whatever is wrong with the slot. Method: it is invalidated whenever it is to
+// be used; or it reserves nothing and stays in use.
+test("a slot that cannot be made usable is given up at the limit", async () => {
+  const invalidated = world();
+  const lost = { code: "55000", message: "cannot read from replication slot" };
+  invalidated.postgres.slotErrors.push(...Array.from({ length: 100 }, () => lost));
+  const first = invalidated.open({ slotTimeoutMs: 1000 }).catch((error: unknown) => error);
+  await settle();
+  await invalidated.clock.advance(1500);
+  expect(await first).toMatchObject({ code: "ERR_BRIDGE_POSTGRES" });
+
+  const inUse = world();
+  inUse.postgres.slot = { restartLsn: undefined };
+  const busy = { code: "55006", message: "slot is active for PID 1" };
+  inUse.postgres.dropErrors.push(...Array.from({ length: 100 }, () => busy));
+  const second = inUse.open({ slotTimeoutMs: 1000 }).catch((error: unknown) => error);
+  await settle();
+  await inUse.clock.advance(1500);
+  expect(await second).toMatchObject({ code: "ERR_BRIDGE_SLOT_ACTIVE" });
+});
+
 // Aim: a walsender that answers every reply with a request does not make a storm. Method: request, and request again
 // at each reply, for one second of the clock.
 test("requested replies are limited to one in 50 ms", async () => {

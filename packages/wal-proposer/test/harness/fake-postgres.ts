@@ -32,9 +32,12 @@ export class FakePostgres {
   timelineId = 1;
   flushLsn: Lsn;
   inRecovery = false;
-  slot: { restartLsn: Lsn } | undefined;
+  /** Without a restart position it reserves nothing. */
+  slot: { restartLsn: Lsn | undefined } | undefined;
   /** What START_REPLICATION with the slot says, first answers first. */
   readonly slotErrors: QueryError[] = [];
+  /** What DROP_REPLICATION_SLOT says, first answers first. */
+  readonly dropErrors: QueryError[] = [];
   /** WAL below this is gone. */
   oldestLsn: Lsn;
   readonly settings: Map<string, string> = new Map([
@@ -110,15 +113,19 @@ export class FakePostgres {
     if (query.startsWith("SHOW ")) return row(this.settings.get(query.slice(5)) ?? "");
     if (query.includes("pg_is_in_recovery")) return row(this.inRecovery ? "t" : "f");
     if (query.startsWith("READ_REPLICATION_SLOT")) {
-      return this.slot === undefined
-        ? row(null, null, null)
-        : row("physical", formatLsn(this.slot.restartLsn), "1");
+      if (this.slot === undefined) return row(null, null, null);
+      const { restartLsn } = this.slot;
+      return restartLsn === undefined
+        ? row("physical", null, null)
+        : row("physical", formatLsn(restartLsn), "1");
     }
     if (query.startsWith("CREATE_REPLICATION_SLOT")) {
       this.slot = { restartLsn: this.oldestLsn };
       return row("slot", "0/0", null, null);
     }
     if (query.startsWith("DROP_REPLICATION_SLOT")) {
+      const error = this.dropErrors.shift();
+      if (error !== undefined) return error;
       this.slot = undefined;
       await connection.sendCommandComplete("DROP_REPLICATION_SLOT");
       return undefined;
