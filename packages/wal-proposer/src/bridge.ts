@@ -275,7 +275,7 @@ export class Bridge implements AsyncDisposable {
    * later it is taken again.
    */
   async #watchSlot(slot: RetainSlot): Promise<void> {
-    const error = await slot.run();
+    const error = await slot.run(() => this.#state === "streaming" || this.#state === "draining");
     if (this.#finishing || slot !== this.#ground.slot || this.#state === "reconnecting") return;
     if (this.#state !== "streaming" || this.#settings.postgresReconnectMs === 0) this.#fail(error);
     else await this.#renewSlot(error);

@@ -17,6 +17,7 @@ import { ProposerError } from "./errors.js";
 import { PositionReporter } from "./position-reporter.js";
 import { firstRow, postgresError, sqlstateOf } from "./postgres-connection.js";
 import { startReplication } from "./postgres-source.js";
+import { ShutdownSigns } from "./shutdown-signs.js";
 import { StatusSender } from "./status-sender.js";
 import type { Clock } from "./timers.js";
 import { delay } from "./timers.js";
@@ -51,12 +52,16 @@ export class RetainSlot {
   readonly #stream: CopyBothStream;
   readonly #reporter: PositionReporter;
   readonly #sender: StatusSender;
+  readonly #clock: Clock;
+  readonly #shutdown: ShutdownSigns;
   #receivedLsn: Lsn;
   #truncateLsn: Lsn = INVALID_LSN;
 
   private constructor(options: RetainSlotOptions, stream: CopyBothStream, restartLsn: Lsn) {
     this.#connection = options.connection;
     this.#stream = stream;
+    this.#clock = options.clock;
+    this.#shutdown = new ShutdownSigns(options.reportIntervalMs);
     this.#receivedLsn = options.startLsn;
     this.#reporter = new PositionReporter({
       startLsn: options.startLsn,
@@ -121,9 +126,13 @@ export class RetainSlot {
   /**
    * Reads and drops the stream until the connection ends, from either side.
    *
+   * A PostgreSQL that shuts down waits until all it has sent was reported as flushed, which a slot's position never
+   * comes to. So the connection is ended as soon as that state shows (see ShutdownSigns), unless `isKept` says that it is
+   * to be held: while WAL is still being taken, which must not lose its slot, and whose end ends the slot as well.
+   *
    * @returns why; never rejects
    */
-  async run(): Promise<unknown> {
+  async run(isKept: () => boolean): Promise<unknown> {
     const { reader } = this.#stream;
     try {
       for (;;) {
@@ -133,8 +142,11 @@ export class RetainSlot {
         const message = parseReplicationMessage(event.payload);
         if (message.type === "keepalive") {
           if (!message.replyRequested) continue;
+          if (this.#shutdown.requested(this.#clock.monotonicMs(), this.#sender.sentReports) && !isKept())
+            return new ProposerError("ERR_BRIDGE_POSTGRES", "PostgreSQL is shutting down");
           this.#reporter.replyRequested();
         } else {
+          this.#shutdown.wal();
           this.#receivedLsn = addBytes(message.startLsn, message.walData.byteLength);
           this.#reporter.received(this.#receivedLsn);
           if (this.#truncateLsn <= this.#reporter.reportedLsn) continue;

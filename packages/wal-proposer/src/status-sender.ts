@@ -40,6 +40,7 @@ export class StatusSender {
   #turnScheduled = false;
   #closed = false;
   #sentLsn: Lsn = INVALID_LSN;
+  #sentReports = 0;
 
   constructor(options: StatusSenderOptions) {
     this.#options = options;
@@ -49,6 +50,11 @@ export class StatusSender {
   /** The flush position of the last report that was handed to the socket. */
   get sentLsn(): Lsn {
     return this.#sentLsn;
+  }
+
+  /** How many reports were handed to the socket. */
+  get sentReports(): number {
+    return this.#sentReports;
   }
 
   /** The reporter has changed: what is due goes out at the end of this turn of the event loop. */
@@ -104,6 +110,7 @@ export class StatusSender {
       return;
     }
     this.#sentLsn = report.flushLsn;
+    this.#sentReports += 1;
     // A failed send shows up at the connection's reader too, which is where it is dealt with.
     void writer.send(
       serializeStandbyStatus({ ...report, timestamp: toPgTimestamp(clock.wallMs()), replyRequested: false }),

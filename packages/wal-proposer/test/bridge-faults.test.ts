@@ -3,9 +3,11 @@ import type { Duplex } from "node:stream";
 import { INVALID_LSN } from "@millrace/lsn";
 import { expect, test } from "vitest";
 import { PositionReporter } from "../src/index.js";
+import { SHUTDOWN_GAP_MS, SHUTDOWN_REQUESTS } from "../src/shutdown-signs.js";
 import { StatusSender } from "../src/status-sender.js";
 import { FakeClock, settle } from "./harness/fake-clock.js";
 import { at, START, world } from "./harness/bridge-world.js";
+import type { World } from "./harness/bridge-world.js";
 import type { FakePostgres } from "./harness/fake-postgres.js";
 import { socketPair } from "./harness/socket-pair.js";
 import { TestAcceptor } from "./harness/test-acceptor.js";
@@ -134,6 +136,64 @@ test("requested replies are limited to one in 50 ms", async () => {
   const replies = (stream?.statuses.length ?? 0) - before;
   expect(replies).toBeGreaterThanOrEqual(19);
   expect(replies).toBeLessThanOrEqual(21);
+  await bridge.close({ immediate: true });
+});
+
+/** Lets the slot's walsender ask and be answered, `times` in a row, as one does that is shutting down. */
+async function askAndBeAnswered(w: World, times: number): Promise<void> {
+  for (let i = 0; i < times; i += 1) {
+    w.postgres.requestReply(w.postgres.slotStream);
+    await settle();
+    await w.clock.advance(50);
+  }
+}
+
+// Aim: a PostgreSQL that shuts down is not held up by a bridge that waits for acceptors. Method: the slot's walsender
+// answers each reply with a request; the bridge lets it go, and says that PostgreSQL is lost.
+test("a shutdown before streaming ends the bridge", async () => {
+  const w = world();
+  await Promise.all(w.acceptors.map((acceptor) => acceptor.stop()));
+  const bridge = await w.open();
+  await settle();
+  expect(bridge.status().state).toBe("bootstrapping");
+  const { slotStream } = w.postgres;
+  await askAndBeAnswered(w, SHUTDOWN_REQUESTS);
+  expect(bridge.status().state).toBe("bootstrapping");
+  expect(slotStream?.statuses.length).toBe(SHUTDOWN_REQUESTS);
+  await askAndBeAnswered(w, 1);
+  await slotStream?.ended;
+  expect(await bridge.closed).toMatchObject({ reason: "pg_lost", error: { code: "ERR_BRIDGE_POSTGRES" } });
+  expect(w.clock.pendingTimers).toBe(0);
+});
+
+// Aim: nothing else is taken for a shutdown. Method: requests as they come from a slow standby's walsender, with time in
+// between, without a reply in between, or with WAL in between; and a storm while streaming, when the slot is needed.
+test("a slot is not let go for ordinary requests, nor while streaming", async () => {
+  const w = world();
+  await Promise.all(w.acceptors.map((acceptor) => acceptor.stop()));
+  const waiting = await w.open();
+  await settle();
+  for (let i = 0; i < 3 * SHUTDOWN_REQUESTS; i += 1) {
+    await askAndBeAnswered(w, 1);
+    await w.clock.advance(SHUTDOWN_GAP_MS);
+  }
+  for (let i = 0; i < 3 * SHUTDOWN_REQUESTS; i += 1) w.postgres.requestReply(w.postgres.slotStream);
+  await settle();
+  for (let i = 0; i < 3; i += 1) {
+    await askAndBeAnswered(w, SHUTDOWN_REQUESTS - 1);
+    w.postgres.sendSlotWal(at(8 * i), new Uint8Array(8));
+    await settle();
+  }
+  expect(waiting.status().state).toBe("bootstrapping");
+  await waiting.close({ immediate: true });
+
+  const busy = world();
+  const bridge = await busy.open();
+  await bridge.streaming;
+  const { slotStream } = busy.postgres;
+  await askAndBeAnswered(busy, 3 * SHUTDOWN_REQUESTS);
+  expect(bridge.status()).toMatchObject({ state: "streaming", reconnects: 0 });
+  expect(busy.postgres.slotStream).toBe(slotStream);
   await bridge.close({ immediate: true });
 });
 

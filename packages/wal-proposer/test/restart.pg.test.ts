@@ -89,5 +89,16 @@ for (const flavour of ["system", "embedded"] as const) {
       }
       expectSameWal(primary);
     });
+
+    // Aim: a bridge that holds the slot and waits for acceptors does not hold up a shutdown. Method: no acceptor is there;
+    // PostgreSQL is stopped fast, which must end within its time, and the bridge with it.
+    test("a fast shutdown ends while the bridge waits for acceptors", TIMEOUT, async () => {
+      await using primary = await start();
+      await Promise.all(primary.acceptors.map((acceptor) => acceptor.stop()));
+      const bridge = await primary.bridge();
+      expect(bridge.status().state).toBe("bootstrapping");
+      await primary.cluster.stop("fast");
+      expect(await bridge.closed).toMatchObject({ reason: "pg_lost" });
+    });
   });
 }

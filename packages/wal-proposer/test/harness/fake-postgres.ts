@@ -72,8 +72,16 @@ export class FakePostgres {
   };
 
   sendWal(startLsn: Lsn, bytes: Uint8Array): void {
+    this.#send(this.stream, startLsn, bytes);
+  }
+
+  sendSlotWal(startLsn: Lsn, bytes: Uint8Array): void {
+    this.#send(this.slotStream, startLsn, bytes);
+  }
+
+  #send(stream: FakeStream | undefined, startLsn: Lsn, bytes: Uint8Array): void {
     const header = serializeXLogDataHeader({ startLsn, endLsn: this.flushLsn, timestamp: 0n });
-    void this.stream?.writer.send(header, bytes);
+    void stream?.writer.send(header, bytes);
   }
 
   requestReply(stream: FakeStream | undefined): void {
