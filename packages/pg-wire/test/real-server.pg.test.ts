@@ -277,6 +277,8 @@ for (const flavour of ["system", "embedded"] as const) {
           break;
         }
         const message = parseReplicationMessage(event.payload);
+        // Nothing but the one reply that it asks for: it closes once that has come, and a second could find it gone.
+        if (message.type !== "keepalive" || !message.replyRequested) continue;
         const lsn = message.endLsn;
         void stream.writer.send(
           serializeStandbyStatus({
