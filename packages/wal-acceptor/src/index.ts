@@ -51,6 +51,11 @@ export type { SenderPeer, SenderPhase, SenderState } from "./walsender-registry.
 export { createMemoryRecords } from "./timeline-records.js";
 export type { TimelineRecords } from "./timeline-records.js";
 export { WalHolds } from "./wal-holds.js";
+export { sendWal } from "./walsender.js";
+export type { EndedReplication, ReplicationEnd, ReplicationStream } from "./walsender.js";
+export type { StreamEnd } from "./stream-end.js";
+export { parseCommand } from "./command-grammar.js";
+export type { StartReplication, WalPortCommand } from "./command-grammar.js";
 export { TimelineRegistry } from "./timeline-registry.js";
 export type {
   CreateTimelineRequest,

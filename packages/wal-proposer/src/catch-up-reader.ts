@@ -18,6 +18,9 @@ import { gapError, startError, startReplication } from "./postgres-source.js";
 import { StatusSender } from "./status-sender.js";
 import type { Clock } from "./timers.js";
 
+/** What a stream needs of its connection. */
+export type ReplicationConnection = Pick<ClientConnection, "startCopyBoth" | "destroy">;
+
 /** See the members. */
 export interface CatchUpStreamOptions {
   readonly fromLsn: Lsn;
@@ -39,14 +42,18 @@ export interface CatchUpReaderOptions extends Omit<CatchUpStreamOptions, "comman
 
 /** A stream of WAL from PostgreSQL for one acceptor. */
 export class CatchUpReader implements CatchUpStream {
-  readonly #connection: ClientConnection;
+  readonly #connection: ReplicationConnection;
   readonly #stream: CopyBothStream;
   readonly #reporter: PositionReporter;
   readonly #sender: StatusSender;
   readonly #endsWhenIdle: boolean;
   #nextLsn: Lsn;
 
-  private constructor(options: CatchUpStreamOptions, connection: ClientConnection, stream: CopyBothStream) {
+  private constructor(
+    options: CatchUpStreamOptions,
+    connection: ReplicationConnection,
+    stream: CopyBothStream,
+  ) {
     this.#connection = connection;
     this.#stream = stream;
     this.#nextLsn = options.fromLsn;
@@ -83,7 +90,10 @@ export class CatchUpReader implements CatchUpStream {
    *
    * @throws {ProposerError} as `open`
    */
-  static async start(connection: ClientConnection, options: CatchUpStreamOptions): Promise<CatchUpReader> {
+  static async start(
+    connection: ReplicationConnection,
+    options: CatchUpStreamOptions,
+  ): Promise<CatchUpReader> {
     try {
       return new CatchUpReader(options, connection, await connection.startCopyBoth(options.command));
     } catch (error) {

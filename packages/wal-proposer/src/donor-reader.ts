@@ -13,6 +13,7 @@ import { connect } from "@millrace/pg-wire";
 import { acceptorOptions } from "./acceptor-connection.js";
 import type { AcceptorAddress, AcceptorConnectionOptions } from "./acceptor-connection.js";
 import { CatchUpReader } from "./catch-up-reader.js";
+import type { ReplicationConnection } from "./catch-up-reader.js";
 import type { CatchUpStream, WalChunk } from "./catch-up.js";
 import { ProposerError } from "./errors.js";
 import type { Clock } from "./timers.js";
@@ -21,16 +22,20 @@ import type { Clock } from "./timers.js";
 const APPLICATION_NAME = "wal_proposer_recovery";
 
 /** See the members. */
-export interface DonorReaderOptions {
+export interface DonorStreamOptions {
+  readonly term: bigint;
+  readonly fromLsn: Lsn;
+  readonly reportIntervalMs: number;
+  readonly clock: Clock;
+}
+
+/** See the members. */
+export interface DonorReaderOptions extends DonorStreamOptions {
   readonly address: AcceptorAddress;
   /** 32 hexadecimal digits. */
   readonly tenantId: string;
   /** 32 hexadecimal digits. */
   readonly timelineId: string;
-  readonly term: bigint;
-  readonly fromLsn: Lsn;
-  readonly reportIntervalMs: number;
-  readonly clock: Clock;
   readonly signal?: AbortSignal;
   readonly password?: AcceptorConnectionOptions["password"];
   readonly connectSocket?: AcceptorConnectionOptions["connectSocket"];
@@ -52,10 +57,11 @@ export class DonorReader implements CatchUpStream {
    * @throws {ProposerError} ERR_BRIDGE_DONOR; a refusal may also show at the first `next`
    */
   static async open(options: DonorReaderOptions): Promise<DonorReader> {
-    const { address, tenantId, timelineId, fromLsn, password, connectSocket, signal } = options;
+    const { address, tenantId, timelineId, password, connectSocket, signal } = options;
     const name = `${address.host}:${address.port}`;
+    let connection: ReplicationConnection;
     try {
-      const connection = await connect({
+      connection = await connect({
         host: address.host,
         port: address.port,
         user: "wal_proposer",
@@ -65,12 +71,32 @@ export class DonorReader implements CatchUpStream {
         ...(password === undefined ? {} : { password }),
         ...(connectSocket === undefined ? {} : { connectSocket: () => connectSocket(address) }),
       });
+    } catch (error) {
+      throw donorError(name, error);
+    }
+    return await DonorReader.start(name, connection, options);
+  }
+
+  /**
+   * Asks for the WAL from `fromLsn` on over a connection that is there already.
+   *
+   * @param name of the donor, for errors
+   * @param connection given: it goes with the reader, or at once if this fails
+   * @throws {ProposerError} as `open`
+   */
+  static async start(
+    name: string,
+    connection: ReplicationConnection,
+    options: DonorStreamOptions,
+  ): Promise<DonorReader> {
+    const { fromLsn, term, reportIntervalMs, clock } = options;
+    try {
       const reader = await CatchUpReader.start(connection, {
         fromLsn,
-        command: `START_REPLICATION PHYSICAL ${formatLsn(fromLsn)} (term='${options.term}')`,
+        command: `START_REPLICATION PHYSICAL ${formatLsn(fromLsn)} (term='${term}')`,
         endsWhenIdle: true,
-        reportIntervalMs: options.reportIntervalMs,
-        clock: options.clock,
+        reportIntervalMs,
+        clock,
       });
       return new DonorReader(name, reader);
     } catch (error) {

@@ -36,7 +36,13 @@ export type {
 } from "./proposer-options.js";
 export { AcceptorConnection, SEND_WINDOW_BYTES } from "./acceptor-connection.js";
 export type { AcceptorAddress, AcceptorConnectionOptions, AcceptorHandlers } from "./acceptor-connection.js";
-export type { CatchUpSource, CatchUpStream, WalChunk } from "./catch-up.js";
+export { CatchUp, chunkParts } from "./catch-up.js";
+export type { CatchUpSource, CatchUpStream, CatchUpTarget, WalChunk } from "./catch-up.js";
+export { catchUpSource } from "./catch-up-source.js";
+export type { CatchUpSourceOptions, Donor } from "./catch-up-source.js";
+export type { ReplicationConnection } from "./catch-up-reader.js";
+export { DonorReader } from "./donor-reader.js";
+export type { DonorReaderOptions, DonorStreamOptions } from "./donor-reader.js";
 export { DIAGNOSTICS_CHANNEL } from "./diagnostics.js";
 export type { ProposerNotice } from "./diagnostics.js";
 export { Bridge } from "./bridge.js";
