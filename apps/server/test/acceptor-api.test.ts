@@ -10,7 +10,8 @@ import type { Hono } from "hono";
 import { afterEach, beforeEach, expect, test } from "vitest";
 
 import { toLsn } from "@millrace/lsn";
-import { AcceptorNode, parseJson, stringifyJson } from "@millrace/wal-acceptor";
+import { AcceptorNode, nodeFileSystem, parseJson, stringifyJson } from "@millrace/wal-acceptor";
+import type { FileSystem } from "@millrace/wal-acceptor";
 
 import { createAcceptorApi } from "../src/http/acceptor-api.js";
 import { createTimelineOn, fetchDigest, fetchNodeId, fetchTimeline } from "../src/http/acceptor-client.js";
@@ -109,6 +110,38 @@ test("a timeline lives and dies through the API", async () => {
   expect(await call(app, "DELETE", PATH)).toEqual({ status: 200, body: { dir_existed: true } });
   expect((await call(app, "GET", PATH)).status).toBe(404);
   expect((await call(app, "POST", "/v1/tenant/timeline", CREATION)).status).toBe(409);
+});
+
+// Aim: a request does not fail because the acceptor has just been started, and who asks sees what is missing. Method: a
+// node is opened over a disk that is held; the list, then one timeline while the hold lasts, then its end.
+test("a timeline that is still being loaded is listed as such and waited for", async () => {
+  await call(api(), "POST", "/v1/tenant/timeline", CREATION);
+  await node.close();
+  let release = (): void => undefined;
+  const held = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  const fileSystem: FileSystem = {
+    ...nodeFileSystem,
+    open: async (path, mode) => {
+      if (path.includes(TIMELINE)) await held;
+      return await nodeFileSystem.open(path, mode);
+    },
+  };
+  node = await AcceptorNode.open({ directory: join(directory, "acceptor"), fileSystem, onFatal: () => {} });
+  const app = api();
+  expect((await call(app, "GET", "/v1/status")).body).toMatchObject({ loading: 1 });
+  expect((await call(app, "GET", "/v1/tenant/timeline")).body).toEqual({
+    timelines: [],
+    loading: [{ tenant_id: TENANT, timeline_id: TIMELINE }],
+    unloadable: [],
+  });
+  const asked = call(app, "GET", PATH);
+  const slot = call(app, "GET", `${PATH}/consumer_slots/none`);
+  release();
+  expect(await asked).toMatchObject({ status: 200, body: { commit_lsn: "0/300000" } });
+  expect(await slot).toMatchObject({ status: 404, body: { msg: "no such slot" } });
+  expect((await call(app, "GET", "/v1/tenant/timeline")).body).toMatchObject({ loading: [] });
 });
 
 // Aim: "done" is never said about a timeline that is another one. Method: one different parameter at a time.

@@ -2,8 +2,8 @@
  * A whole acceptor: a data directory, its timelines and its connections. Sockets come from outside, HTTP is
  * somebody else's.
  *
- * Order of opening: lock, node id, timelines; nothing is answered before every loaded timeline's state is known to
- * be durable. Order of closing: no new connections, streams drain what they have received and sync it, control files
+ * Order of opening: lock, node id, names of the timelines; then connections may come while the timelines themselves
+ * are loaded. Nothing is answered about one before its recovered state is known to be durable. Order of closing: no new connections, streams drain what they have received and sync it, control files
  * are saved, the lock is given up; everything is bounded, so that a stop takes less than ten seconds. A kill at any
  * moment leads to the same state, only later: closing is an optimisation.
  */
@@ -30,7 +30,7 @@ import { TimelineRegistry } from "./timeline-registry.js";
 import type { UnloadableTimeline } from "./timeline-registry.js";
 import type { TimelineStatus } from "./timeline-status.js";
 import { createDiskTimelineStorage } from "./timeline-storage.js";
-import type { TimelineStorage } from "./timeline-storage.js";
+import type { TimelineKey, TimelineStorage } from "./timeline-storage.js";
 import { serveWalPort, SERVER_VERSION_DEFAULT } from "./wal-port.js";
 import type { WalPortListener } from "./wal-port.js";
 
@@ -83,6 +83,8 @@ export interface AcceptorNodeStatus {
   /** Sockets being served. */
   readonly connections: number;
   readonly timelines: readonly TimelineStatus[];
+  /** On disk, and not recovered yet since the node was opened. */
+  readonly loading: readonly TimelineKey[];
   readonly unloadable: readonly UnloadableTimeline[];
 }
 
@@ -125,7 +127,7 @@ export class AcceptorNode implements AsyncDisposable {
   }
 
   /**
-   * Takes the directory and recovers what is in it.
+   * Takes the directory and begins to recover what is in it; `timelines.whenLoaded()` tells when that is done.
    *
    * @throws {AcceptorError} ERR_ACCEPTOR_DIRECTORY_LOCKED, ERR_ACCEPTOR_NODE_ID, ERR_ACCEPTOR_TOMBSTONES_CORRUPT,
    *   ERR_ACCEPTOR_IO, ERR_ACCEPTOR_NO_SPACE; the lock is given up again. A timeline that cannot be opened is no
@@ -194,6 +196,7 @@ export class AcceptorNode implements AsyncDisposable {
       closing: this.closing,
       connections: this.#connections.holders,
       timelines: this.timelines.list().map((timeline) => timeline.status()),
+      loading: this.timelines.loading(),
       unloadable: this.timelines.unloadable(),
     };
   }
@@ -214,6 +217,7 @@ export class AcceptorNode implements AsyncDisposable {
         "Loaded timelines that are active",
         timelines.filter(({ active }) => active).length,
       ),
+      gauge("loading_timelines", "Timelines that are still to be loaded", this.timelines.loading().length),
       gauge("unloadable_timelines", "Timelines that failed to load", this.timelines.unloadable().length),
       gauge("pg_connections", "Connections of the WAL port", this.#connections.holders),
       ...this.#counters.metrics(),
@@ -234,6 +238,7 @@ export class AcceptorNode implements AsyncDisposable {
 
   async #close(): Promise<void> {
     this.#stop.abort();
+    this.timelines.stopLoading();
     await this.#connections.close();
     try {
       await this.timelines.close();

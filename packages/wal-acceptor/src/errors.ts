@@ -51,6 +51,7 @@ export type AcceptorErrorCode =
   // Timelines and connections.
   | "ERR_ACCEPTOR_TIMELINE_NOT_FOUND"
   | "ERR_ACCEPTOR_TIMELINE_EXISTS" // a directory with this name exists and is not a loaded timeline
+  | "ERR_ACCEPTOR_TIMELINE_LOADING" // on disk, and not recovered yet since the node was started
   | "ERR_ACCEPTOR_TIMELINE_CREATING" // another creation of the same timeline is under way
   | "ERR_ACCEPTOR_TIMELINE_DELETED" // a tombstone forbids creating it again
   | "ERR_ACCEPTOR_CANCELLED" // the timeline is being deleted or closed
@@ -108,6 +109,7 @@ const SQL_STATES: Readonly<Record<AcceptorErrorCode, string>> = {
   ERR_ACCEPTOR_SLOT_LIMIT: "53400",
   ERR_ACCEPTOR_TIMELINE_NOT_FOUND: "42704",
   ERR_ACCEPTOR_TIMELINE_EXISTS: "42710",
+  ERR_ACCEPTOR_TIMELINE_LOADING: "57P03",
   ERR_ACCEPTOR_TIMELINE_CREATING: "55006",
   ERR_ACCEPTOR_TIMELINE_DELETED: "57P01",
   ERR_ACCEPTOR_CANCELLED: "57P01",

@@ -57,12 +57,8 @@ export type { StreamEnd } from "./stream-end.js";
 export { parseCommand } from "./command-grammar.js";
 export type { StartReplication, WalPortCommand } from "./command-grammar.js";
 export { TimelineRegistry } from "./timeline-registry.js";
-export type {
-  CreateTimelineRequest,
-  DeleteResult,
-  TimelineRegistryOptions,
-  UnloadableTimeline,
-} from "./timeline-registry.js";
+export type { CreateTimelineRequest } from "./timeline-creation.js";
+export type { DeleteResult, TimelineRegistryOptions, UnloadableTimeline } from "./timeline-registry.js";
 export { createDiskTimelineStorage } from "./timeline-storage.js";
 export type {
   DiskTimelineStorageOptions,

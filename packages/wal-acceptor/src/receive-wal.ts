@@ -133,7 +133,7 @@ async function findTimeline(stream: PushStream, greeting: ProposerGreeting): Pro
     return await timelines.create({ tenantId, timelineId, pgVersion, systemId, segmentBytes });
   }
   try {
-    return timelines.get(tenantId, timelineId);
+    return await timelines.load(tenantId, timelineId);
   } catch (error) {
     if (isAcceptorError(error, "ERR_ACCEPTOR_TIMELINE_NOT_FOUND")) return undefined;
     throw error;

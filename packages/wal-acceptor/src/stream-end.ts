@@ -78,6 +78,7 @@ export function streamEndOfError(error: unknown): StreamEnd {
     return { kind: "disconnected", reason: causeChain(error), error };
   }
   if (isAcceptorError(error, "ERR_ACCEPTOR_CANCELLED")) return { kind: "cancelled" };
+  if (isAcceptorError(error, "ERR_ACCEPTOR_SHUTTING_DOWN")) return { kind: "shutting-down" };
   return { kind: "failed", error };
 }
 

@@ -1,8 +1,11 @@
 /**
  * Every timeline of a node, from loading at boot to deletion; nothing else creates, opens or removes one.
  *
- * A name is in at most one state: being created, loaded, unloadable, being deleted, or absent. What stays true:
- * - a timeline is seen by others only when it is complete on disk and recovered;
+ * A name is in at most one state: to be loaded, being created, loaded, unloadable, being deleted, or absent. What
+ * stays true:
+ * - the names on disk are known before the first request; their timelines are loaded in the background, and a request
+ *   for one that is not there yet waits for that one alone;
+ * - a timeline is seen by others only when it is complete on disk, recovered and synced;
  * - a timeline that failed to load is reported and its name cannot be taken, so nothing overwrites what may be
  *   repaired; the others load;
  * - a deletion is announced by a durable tombstone before anything is removed; whatever interrupts it, the next
@@ -11,47 +14,22 @@
  * After GlobalTimelines of Neon's safekeeper, whose tombstones live in memory only.
  */
 import { Gate } from "@millrace/duplex";
-import { INVALID_LSN, isSegmentBytes } from "@millrace/lsn";
-import type { Lsn } from "@millrace/lsn";
-import { pageMagic } from "@millrace/wal-decoder";
-import { checkConfiguration, EMPTY_CONFIGURATION } from "@millrace/wal-protocol";
-import type { Configuration } from "@millrace/wal-protocol";
 
 import { AsyncMutex } from "./async-mutex.js";
 import type { Clock } from "./clock.js";
-import { isId } from "./connection-target.js";
 import type { SystemIdMismatchPolicy } from "./core-greeting.js";
 import { publish } from "./diagnostics.js";
 import { AcceptorError } from "./errors.js";
-import { initialState } from "./persistent-state.js";
+import { LoadQueue } from "./load-queue.js";
 import type { PersistentState } from "./persistent-state.js";
 import { Timeline } from "./timeline.js";
+import { checkedKey, firstState } from "./timeline-creation.js";
+import type { CreateTimelineRequest } from "./timeline-creation.js";
 import { TimelineReaders } from "./timeline-readers.js";
 import type { ReaderSettings } from "./timeline-readers.js";
 import { createMemoryRecords } from "./timeline-records.js";
 import type { TimelineKey, TimelineStorage } from "./timeline-storage.js";
 import { Tombstones } from "./tombstones.js";
-
-/** Timelines recovered at the same time at boot: enough to keep a disk busy, few enough descriptors. */
-const LOAD_CONCURRENCY = 8;
-
-/** What a new timeline starts from. */
-export interface CreateTimelineRequest extends TimelineKey {
-  /** Generation 0, without members, when absent. */
-  readonly configuration?: Configuration;
-  /** As server_version_num, such as 150015. */
-  readonly pgVersion: number;
-  /** 0 while unknown: adopted from the first greeting that has one. */
-  readonly systemId: bigint;
-  readonly segmentBytes: number;
-  /**
-   * Where the WAL begins. Absent, as in a proposer's greeting: learned from the first election. Given, every
-   * proposer has a common point with this node from the start.
-   */
-  readonly startLsn?: Lsn;
-  /** Above `startLsn` only when WAL is put in place by other means. */
-  readonly commitLsn?: Lsn;
-}
 
 /** A timeline on disk that could not be opened. */
 export interface UnloadableTimeline extends TimelineKey {
@@ -75,6 +53,7 @@ export interface TimelineRegistryOptions {
 }
 
 type Entry =
+  | { readonly state: "loading" }
   | { readonly state: "creating" }
   | { readonly state: "loaded"; readonly timeline: Timeline }
   | { readonly state: "unloadable"; readonly error: unknown }
@@ -87,6 +66,7 @@ export class TimelineRegistry {
   readonly #entries = new Map<string, Entry & { readonly key: TimelineKey }>();
   /** Creations and deletions under way; closing waits for them. */
   readonly #gate = new Gate();
+  readonly #loads: LoadQueue<TimelineKey> = new LoadQueue((key) => this.#loadOne(key));
   readonly #tombstonesMutex = new AsyncMutex();
   #tombstones = new Tombstones();
   #closed: Promise<void> | undefined;
@@ -97,14 +77,14 @@ export class TimelineRegistry {
   }
 
   /**
-   * Loads everything that is there. Deletions that a crash interrupted are finished.
+   * Learns what is there and begins to load it. Deletions that a crash interrupted are finished on the way.
    *
    * @throws {AcceptorError} ERR_ACCEPTOR_TOMBSTONES_CORRUPT, ERR_ACCEPTOR_IO: the node cannot run. A single timeline
    *   that fails to open does not fail this; see `unloadable`
    */
   static async open(options: TimelineRegistryOptions): Promise<TimelineRegistry> {
     const registry = new TimelineRegistry(options);
-    await registry.#load();
+    await registry.#startLoading();
     return registry;
   }
 
@@ -118,6 +98,16 @@ export class TimelineRegistry {
     return [...this.#entries.values()].flatMap((entry) => (entry.state === "loaded" ? [entry.timeline] : []));
   }
 
+  /** The timelines on disk that are not loaded yet; one that is asked for comes next. */
+  loading(): readonly TimelineKey[] {
+    return [...this.#entries.values()].flatMap((entry) => (entry.state === "loading" ? [entry.key] : []));
+  }
+
+  /** Resolves when nothing is left to load: every timeline that was on disk is loaded, unloadable or deleted. */
+  whenLoaded(): Promise<void> {
+    return this.#loads.whenIdle();
+  }
+
   /** The timelines that failed to load. Their names stay taken until they are deleted or the node is restarted. */
   unloadable(): readonly UnloadableTimeline[] {
     return [...this.#entries.values()].flatMap((entry) =>
@@ -126,10 +116,21 @@ export class TimelineRegistry {
   }
 
   /**
+   * The timeline of that name. One that is still to be loaded comes before the others and is waited for.
+   *
+   * @throws {AcceptorError} as `get`, without _TIMELINE_LOADING; ERR_ACCEPTOR_SHUTTING_DOWN if the registry is closed
+   *   meanwhile
+   */
+  async load(tenantId: string, timelineId: string): Promise<Timeline> {
+    await this.#settled({ tenantId, timelineId });
+    return this.get(tenantId, timelineId);
+  }
+
+  /**
    * The loaded timeline of that name.
    *
-   * @throws {AcceptorError} ERR_ACCEPTOR_TIMELINE_NOT_FOUND, _TIMELINE_CREATING, _TIMELINE_DELETED (being deleted, or
-   *   deleted for good), ERR_ACCEPTOR_BROKEN (could not be loaded; `cause` says why)
+   * @throws {AcceptorError} ERR_ACCEPTOR_TIMELINE_NOT_FOUND, _TIMELINE_LOADING, _TIMELINE_CREATING, _TIMELINE_DELETED
+   *   (being deleted, or deleted for good), ERR_ACCEPTOR_BROKEN (could not be loaded; `cause` says why)
    */
   get(tenantId: string, timelineId: string): Timeline {
     const key = { tenantId, timelineId };
@@ -140,17 +141,18 @@ export class TimelineRegistry {
   }
 
   /**
-   * Creates a timeline, or gives the loaded one of that name whatever the rest of the request says.
+   * Creates a timeline, or gives that of that name, loading it first, whatever the rest of the request says.
    *
    * @throws {AcceptorError} ERR_ACCEPTOR_TIMELINE_REFUSED, ERR_ACCEPTOR_PG_VERSION (it would be created and cannot be
    *   with these parameters), _TIMELINE_CREATING, _TIMELINE_DELETED, _TIMELINE_EXISTS, ERR_ACCEPTOR_BROKEN,
    *   ERR_ACCEPTOR_SHUTTING_DOWN, ERR_ACCEPTOR_NO_SPACE, ERR_ACCEPTOR_IO
    */
   async create(request: CreateTimelineRequest): Promise<Timeline> {
-    const key = keyOf(request);
+    const key = checkedKey(request);
+    await this.#settled(key);
     const found = this.#find(key);
     if (found !== undefined) return found;
-    const state = this.#newState(request);
+    const state = firstState(request, this.#options.clock.wallMs());
     if (this.#tombstones.blocks(key, state.configuration.generation)) throw deletedError(key);
     return await this.#whileOpen(() => this.#create(key, state));
   }
@@ -166,8 +168,12 @@ export class TimelineRegistry {
    *   ERR_ACCEPTOR_IO (call again to finish)
    */
   delete(tenantId: string, timelineId: string, generation?: number): Promise<DeleteResult> {
-    const key = keyOf({ tenantId, timelineId });
+    const key = checkedKey({ tenantId, timelineId });
     const entry = this.#entries.get(nameOf(key));
+    // What is being opened cannot be removed; and what an exclusion may do depends on the timeline's generation.
+    if (entry?.state === "loading") {
+      return this.#settled(key).then(() => this.delete(tenantId, timelineId, generation));
+    }
     if (entry?.state === "deleting") return entry.done;
     if (entry?.state === "creating") return Promise.reject(creatingError(key));
     if (this.#gate.closing) return Promise.reject(shuttingDownError());
@@ -184,8 +190,14 @@ export class TimelineRegistry {
     return done;
   }
 
+  /** Begins no more loads; who waits for one that has not begun is refused. The first step of closing. */
+  stopLoading(): void {
+    void this.#loads.stop();
+  }
+
   /**
-   * Closes every timeline, saving its state; waits for creations and deletions under way. Streams must have ended.
+   * Closes every timeline, saving its state; waits for creations and deletions under way. What is not loaded by then
+   * stays as it is on disk. Streams must have ended.
    *
    * @throws {AcceptorError} what the first timeline failed with; all are closed all the same
    */
@@ -195,19 +207,27 @@ export class TimelineRegistry {
   }
 
   async #close(): Promise<void> {
-    await this.#gate.close();
+    await Promise.all([this.#loads.stop(), this.#gate.close()]);
     const results = await Promise.allSettled(this.list().map((timeline) => timeline.close(true)));
     for (const result of results) if (result.status === "rejected") throw result.reason;
   }
 
-  async #load(): Promise<void> {
+  async #startLoading(): Promise<void> {
     const bytes = await this.#storage.readTombstones();
     if (bytes !== undefined) this.#tombstones = Tombstones.parse(bytes);
-    const queue = [...(await this.#storage.list())];
-    const worker = async (): Promise<void> => {
-      for (let key = queue.shift(); key !== undefined; key = queue.shift()) await this.#loadOne(key);
-    };
-    await Promise.all(Array.from({ length: LOAD_CONCURRENCY }, worker));
+    for (const key of await this.#storage.list()) {
+      this.#set(key, { state: "loading" });
+      this.#loads.add(nameOf(key), key);
+    }
+    this.#loads.start();
+  }
+
+  // Returns once the name is not to be loaded any more, at once if it never was. One that was deleted for good is not
+  // waited for: it is not opened either.
+  async #settled(key: TimelineKey): Promise<void> {
+    if (this.#entries.get(nameOf(key))?.state !== "loading") return;
+    await this.#loads.demand(nameOf(key));
+    if (this.#entries.get(nameOf(key))?.state === "loading") throw shuttingDownError();
   }
 
   async #loadOne(key: TimelineKey): Promise<void> {
@@ -215,12 +235,14 @@ export class TimelineRegistry {
       // Deleted for good: not even opened. Infinity stands for the highest generation there can be.
       if (this.#tombstones.blocks(key, Number.POSITIVE_INFINITY)) {
         await this.#storage.remove(key);
+        this.#entries.delete(nameOf(key));
         return;
       }
       const timeline = await this.#open(key);
       if (this.#tombstones.blocks(key, timeline.state.configuration.generation)) {
         await timeline.close(false);
         await this.#storage.remove(key);
+        this.#entries.delete(nameOf(key));
         return;
       }
       this.#set(key, { state: "loaded", timeline });
@@ -248,31 +270,11 @@ export class TimelineRegistry {
     const entry = this.#entries.get(nameOf(key));
     if (entry === undefined) return undefined;
     if (entry.state === "loaded") return entry.timeline;
+    if (entry.state === "loading") throw loadingError(key);
     if (entry.state === "creating") throw creatingError(key);
     if (entry.state === "deleting") throw deletedError(key);
     const message = `timeline ${nameOf(key)} could not be loaded`;
     throw new AcceptorError("ERR_ACCEPTOR_BROKEN", message, { cause: entry.error });
-  }
-
-  #newState(request: CreateTimelineRequest): PersistentState {
-    const { tenantId, timelineId, pgVersion, systemId, segmentBytes, startLsn, commitLsn } = request;
-    checkPgVersion(pgVersion);
-    if (!isSegmentBytes(segmentBytes)) throw refused(`WAL segment size ${segmentBytes}`);
-    if (startLsn === INVALID_LSN) throw refused("start LSN 0/0");
-    if (commitLsn !== undefined && (startLsn === undefined || commitLsn < startLsn)) {
-      throw refused("a commit LSN below the start LSN");
-    }
-    const configuration = request.configuration ?? EMPTY_CONFIGURATION;
-    checkConfiguration(configuration);
-    return initialState({
-      tenantId,
-      timelineId,
-      server: { pgVersion, systemId, segmentBytes },
-      configuration,
-      createdAtMs: this.#options.clock.wallMs(),
-      ...(startLsn === undefined ? {} : { startLsn }),
-      ...(commitLsn === undefined ? {} : { commitLsn }),
-    });
   }
 
   async #create(key: TimelineKey, state: PersistentState): Promise<Timeline> {
@@ -347,30 +349,12 @@ export class TimelineRegistry {
   }
 }
 
-function keyOf(request: TimelineKey): TimelineKey {
-  const { tenantId, timelineId } = request;
-  if (!isId(tenantId)) throw refused("a tenant id that is not 32 lower-case hexadecimal digits");
-  if (!isId(timelineId)) throw refused("a timeline id that is not 32 lower-case hexadecimal digits");
-  return { tenantId, timelineId };
-}
-
-// The WAL of a version whose page format is unknown could be stored and never acknowledged.
-function checkPgVersion(pgVersion: number): void {
-  try {
-    pageMagic(Math.floor(pgVersion / 10_000));
-  } catch (cause) {
-    throw new AcceptorError("ERR_ACCEPTOR_PG_VERSION", `cannot create a timeline for version ${pgVersion}`, {
-      cause,
-    });
-  }
-}
-
 function nameOf(key: TimelineKey): string {
   return `${key.tenantId}/${key.timelineId}`;
 }
 
-function refused(what: string): AcceptorError {
-  return new AcceptorError("ERR_ACCEPTOR_TIMELINE_REFUSED", `cannot create a timeline with ${what}`);
+function loadingError(key: TimelineKey): AcceptorError {
+  return new AcceptorError("ERR_ACCEPTOR_TIMELINE_LOADING", `timeline ${nameOf(key)} is still being loaded`);
 }
 
 function creatingError(key: TimelineKey): AcceptorError {

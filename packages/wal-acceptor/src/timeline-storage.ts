@@ -49,7 +49,7 @@ export interface TimelineStorage {
    */
   create(state: PersistentState): Promise<void>;
   /**
-   * Recovers a timeline. What it reports afterwards is durable.
+   * Recovers a timeline. What it reports afterwards is durable, its name included. Several may be opened at a time.
    *
    * @throws {AcceptorError} why it cannot be opened; nothing on disk has been removed
    */
@@ -89,6 +89,8 @@ class DiskTimelineStorage implements TimelineStorage {
   readonly #fileSystem: FileSystem;
   readonly #options: DiskTimelineStorageOptions;
   #created = 0;
+  /** Directories whose names, as this process found them, are or are being made durable. */
+  readonly #settled = new Map<string, Promise<void>>();
 
   constructor(options: DiskTimelineStorageOptions) {
     this.#directory = options.directory;
@@ -96,19 +98,14 @@ class DiskTimelineStorage implements TimelineStorage {
     this.#options = options;
   }
 
-  // The names themselves are made durable before anybody relies on what is behind them: a process that was killed
-  // between a rename and the sync that follows it left a name which a power cut could still take back.
   async list(): Promise<readonly TimelineKey[]> {
     await removeTree(this.#fileSystem, path.join(this.#directory, TEMPORARY_DIRECTORY));
     const keys: TimelineKey[] = [];
     for (const tenantId of await this.#names(this.#directory)) {
       if (!isId(tenantId)) continue;
-      const tenant = path.join(this.#directory, tenantId);
-      const timelineIds = (await this.#names(tenant)).filter(isId);
-      if (timelineIds.length > 0) await this.#syncDirectory(tenant);
+      const timelineIds = (await this.#names(path.join(this.#directory, tenantId))).filter(isId);
       for (const timelineId of timelineIds) keys.push({ tenantId, timelineId });
     }
-    if (keys.length > 0) await this.#syncDirectory(this.#directory);
     return keys;
   }
 
@@ -150,6 +147,7 @@ class DiskTimelineStorage implements TimelineStorage {
   }
 
   async open(key: TimelineKey): Promise<TimelineStores> {
+    await this.#settleNames(key.tenantId);
     const options = this.#storeOptions(this.#path(key));
     const control = await openDiskControlStore(options);
     const { tenantId, timelineId } = control.get();
@@ -205,6 +203,20 @@ class DiskTimelineStorage implements TimelineStorage {
       return status?.isDirectory === true ? (await this.#fileSystem.readdir(directory)).sort() : [];
     } catch (error) {
       throw storageError(`list ${directory}`, error);
+    }
+  }
+
+  // The names themselves are made durable before anybody relies on what is behind them: a process that was killed
+  // between a rename and the sync that follows it left a name which a power cut could still take back. Once for each
+  // directory and process: what is named later is synced by whoever names it.
+  async #settleNames(tenantId: string): Promise<void> {
+    for (const directory of [path.join(this.#directory, tenantId), this.#directory]) {
+      let settled = this.#settled.get(directory);
+      if (settled === undefined) {
+        settled = this.#syncDirectory(directory);
+        this.#settled.set(directory, settled);
+      }
+      await settled;
     }
   }
 

@@ -109,7 +109,8 @@ const SHUTDOWN_FIELDS: ErrorFields = {
   message: "terminating connection: the acceptor is shutting down",
 };
 
-// pg_receivewal refuses servers newer than itself, so the version is that of the timeline's PostgreSQL.
+// pg_receivewal refuses servers newer than itself, so the version is that of the timeline's PostgreSQL. A login waits
+// for nobody: of a timeline that is not loaded the version is unknown.
 function reportedVersion(target: ConnectionTarget, options: WalPortOptions): string {
   if (target.tenantId === undefined || target.timelineId === undefined) return options.serverVersion;
   try {
@@ -206,7 +207,7 @@ class WalPortSession {
         return false;
       }
       if (command.type === "start-replication") {
-        const next = await this.#replication.startReplication(this.#requireTimeline(), command);
+        const next = await this.#replication.startReplication(await this.#requireTimeline(), command);
         if (next === "closed") return false;
       } else await this.#execute(command);
     } catch (error) {
@@ -232,17 +233,17 @@ class WalPortSession {
       case "show":
         return await this.#show(command.name);
       case "identify-system":
-        return await this.#replication.identifySystem(this.#requireTimeline());
+        return await this.#replication.identifySystem(await this.#requireTimeline());
       case "timeline-status":
         return await this.#timelineStatus();
       case "read-replication-slot":
-        return await this.#replication.readSlot(this.#requireTimeline(), command.slot);
+        return await this.#replication.readSlot(await this.#requireTimeline(), command.slot);
       case "create-replication-slot":
-        return await this.#replication.createSlot(this.#requireTimeline(), command);
+        return await this.#replication.createSlot(await this.#requireTimeline(), command);
       case "drop-replication-slot":
-        return await this.#replication.dropSlot(this.#requireTimeline(), command.slot);
+        return await this.#replication.dropSlot(await this.#requireTimeline(), command.slot);
       case "timeline-history":
-        return await this.#replication.timelineHistory(this.#requireTimeline(), command.timelineId);
+        return await this.#replication.timelineHistory(await this.#requireTimeline(), command.timelineId);
       case "unsupported":
         return await this.#refuseUnsupported(command.command, command.hint);
     }
@@ -252,7 +253,7 @@ class WalPortSession {
     const setting = name.toLowerCase();
     const value =
       setting === "wal_segment_size"
-        ? segmentSizeText(this.#requireTimeline().state.server.segmentBytes)
+        ? segmentSizeText((await this.#requireTimeline()).state.server.segmentBytes)
         : FIXED_SETTINGS.get(setting);
     if (value === undefined) {
       throw new AcceptorError(
@@ -267,7 +268,7 @@ class WalPortSession {
     const key = this.#requireTarget();
     let rows: string[][] = [];
     try {
-      const { state } = this.#options.timelines.get(key.tenantId, key.timelineId);
+      const { state } = await this.#options.timelines.load(key.tenantId, key.timelineId);
       rows = [[formatLsn(state.flushLsn), formatLsn(state.commitLsn)]];
     } catch (error) {
       const absent =
@@ -285,9 +286,9 @@ class WalPortSession {
     await this.#connection.sendError(hint === undefined ? fields : { ...fields, hint });
   }
 
-  #requireTimeline(): Timeline {
+  async #requireTimeline(): Promise<Timeline> {
     const { tenantId, timelineId } = this.#requireTarget();
-    return this.#options.timelines.get(tenantId, timelineId);
+    return await this.#options.timelines.load(tenantId, timelineId);
   }
 
   // The names the command is about, if the connection gave them and its token allows them.

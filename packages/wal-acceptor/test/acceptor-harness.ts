@@ -86,6 +86,7 @@ export class Harness implements AsyncDisposable {
     const directory = await mkdtemp(path.join(tmpdir(), "millrace-acceptor-"));
     const harness = new Harness(directory, options, undefined as unknown as AcceptorNode);
     harness.node = await harness.#openNode();
+    await harness.node.timelines.whenLoaded();
     return harness;
   }
 
@@ -100,14 +101,20 @@ export class Harness implements AsyncDisposable {
     });
   }
 
-  /** Closes the node and opens the directory again. */
+  /** Closes the node, opens the directory again and waits until everything is loaded. */
   async reopen(): Promise<void> {
     await this.node.close();
-    this.node = await this.#openNode();
+    await this.reopenWithoutClosing();
   }
 
   /** Opens the directory a second time without closing the first node, as after a kill. */
   async reopenWithoutClosing(): Promise<void> {
+    await this.reopenWithoutLoading();
+    await this.node.timelines.whenLoaded();
+  }
+
+  /** The same without waiting for what is loaded in the background. */
+  async reopenWithoutLoading(): Promise<void> {
     this.node = await this.#openNode();
   }
 

@@ -1,7 +1,7 @@
 /**
- * A named place at which code is stopped until the test lets it go on.
+ * A named place at which code is stopped until the test lets it go on, or ends: a failed test must not hang.
  */
-export class Hold {
+export class Hold implements Disposable {
   /** Resolves when somebody has arrived. */
   readonly arrived: Promise<void>;
   readonly #released: Promise<void>;
@@ -28,6 +28,10 @@ export class Hold {
 
   release(): void {
     this.#release();
+  }
+
+  [Symbol.dispose](): void {
+    this.release();
   }
 
   /** Lets everybody go on with an error. */

@@ -3,7 +3,7 @@ import * as path from "node:path";
 import type { Lsn } from "@millrace/lsn";
 import { expect, test } from "vitest";
 
-import type { CreateTimelineRequest } from "../src/timeline-registry.js";
+import type { CreateTimelineRequest } from "../src/timeline-creation.js";
 import { Harness, START, walOf } from "./acceptor-harness.js";
 import { codeOf, SYSTEM_ID, TENANT, thrownCode, TIMELINE } from "./fixtures.js";
 import { Hold } from "./hold.js";

@@ -2,12 +2,13 @@
  * The management API of one acceptor, under the paths of Neon's safekeeper:
  *
  *     GET    /v1/status                           who this is; open to everybody, for health checks
- *     GET    /v1/tenant/timeline                  the timelines, those that failed to load included
+ *     GET    /v1/tenant/timeline                  the timelines, those still to be loaded and those that failed to
  *     POST   /v1/tenant/timeline                  create; repeating it with the same parameters changes nothing
  *     GET    /v1/tenant/:tenant/timeline/:timeline
  *     DELETE /v1/tenant/:tenant/timeline/:timeline
  *
- * and what reader-routes.ts adds about a timeline's WAL and its readers.
+ * and what reader-routes.ts adds about a timeline's WAL and its readers. After a start timelines are loaded in the
+ * background: a request about one that is not there yet waits for that one.
  *
  * It translates and decides nothing: bodies are checked in timeline-request.ts, the registry keeps its own rules, and
  * an error's code gives the status. A creation that meets a timeline with other parameters is a conflict, because
@@ -68,6 +69,7 @@ const STATUS: Readonly<Record<string, number>> = {
   ERR_ACCEPTOR_PG_TIMELINE_REFUSED: 400,
   ERR_ACCEPTOR_RANGE: 400,
   ERR_ACCEPTOR_SHUTTING_DOWN: 503,
+  ERR_ACCEPTOR_TIMELINE_LOADING: 503,
   ERR_ACCEPTOR_NO_SPACE: 507,
 };
 
@@ -130,7 +132,12 @@ export function createAcceptorApi(options: AcceptorApiOptions): Hono {
   });
 
   app.get("/v1/status", () =>
-    jsonResponse({ id: options.nodeId, version: options.version, advertise_pg: options.advertisePg }),
+    jsonResponse({
+      id: options.nodeId,
+      version: options.version,
+      advertise_pg: options.advertisePg,
+      loading: timelines.loading().length,
+    }),
   );
 
   app.get("/v1/tenant/timeline", (context) => {
@@ -138,6 +145,10 @@ export function createAcceptorApi(options: AcceptorApiOptions): Hono {
     if (refused !== undefined) return refused;
     return jsonResponse({
       timelines: timelines.list().map((timeline) => timelineStatusJson(timeline.status())),
+      loading: timelines.loading().map(({ tenantId, timelineId }) => ({
+        tenant_id: tenantId,
+        timeline_id: timelineId,
+      })),
       unloadable: timelines.unloadable().map(({ tenantId, timelineId, error }) => ({
         tenant_id: tenantId,
         timeline_id: timelineId,
@@ -173,11 +184,12 @@ export function createAcceptorApi(options: AcceptorApiOptions): Hono {
     },
   );
 
-  app.get("/v1/tenant/:tenant/timeline/:timeline", (context) => {
+  app.get("/v1/tenant/:tenant/timeline/:timeline", async (context) => {
     const { tenantId, timelineId } = ids(context);
     const refused = refusal(context, (identity) => mayRead(identity, tenantId));
     if (refused !== undefined) return refused;
-    return jsonResponse(timelineStatusJson(timelines.get(tenantId, timelineId).status()));
+    const timeline = await timelines.load(tenantId, timelineId);
+    return jsonResponse(timelineStatusJson(timeline.status()));
   });
 
   app.delete("/v1/tenant/:tenant/timeline/:timeline", async (context) => {
@@ -189,10 +201,10 @@ export function createAcceptorApi(options: AcceptorApiOptions): Hono {
   });
 
   addReaderRoutes(app, {
-    find(context, operate) {
+    async find(context, operate) {
       const { tenantId, timelineId } = ids(context);
       const allowed = operate ? mayOperate : (identity: Identity): boolean => mayRead(identity, tenantId);
-      return refusal(context, allowed) ?? timelines.get(tenantId, timelineId);
+      return refusal(context, allowed) ?? (await timelines.load(tenantId, timelineId));
     },
     metrics: options.metrics ?? ((): readonly Metric[] => []),
     processMetrics: options.processMetrics,

@@ -34,7 +34,7 @@ const TIMELINE = "/v1/tenant/:tenant/timeline/:timeline";
 /** What the routes need of the application. */
 export interface ReaderRoutesOptions {
   /** The timeline a request is about, or why its sender may not have it. `operate`: it changes something. */
-  readonly find: (context: Context, operate: boolean) => Timeline | Response;
+  readonly find: (context: Context, operate: boolean) => Promise<Timeline | Response>;
   readonly metrics: () => readonly Metric[];
   readonly processMetrics: ProcessMetrics | undefined;
 }
@@ -64,7 +64,7 @@ export function addReaderRoutes(app: Hono, options: ReaderRoutesOptions): void {
   app.get("/metrics", () => metricsResponse(options.metrics(), options.processMetrics));
 
   app.get(`${TIMELINE}/digest`, async (context) => {
-    const timeline = find(context, false);
+    const timeline = await find(context, false);
     if (timeline instanceof Response) return timeline;
     const from = queryLsn(context, "from_lsn");
     const until = queryLsn(context, "until_lsn");
@@ -72,21 +72,21 @@ export function addReaderRoutes(app: Hono, options: ReaderRoutesOptions): void {
   });
 
   app.post(`${TIMELINE}/checkpoint`, async (context) => {
-    const timeline = find(context, true);
+    const timeline = await find(context, true);
     if (timeline instanceof Response) return timeline;
     await timeline.checkpoint();
     return jsonResponse({});
   });
 
-  app.get(`${TIMELINE}/consumer_slots/:name`, (context) => {
-    const timeline = find(context, false);
+  app.get(`${TIMELINE}/consumer_slots/:name`, async (context) => {
+    const timeline = await find(context, false);
     if (timeline instanceof Response) return timeline;
     const slot = timeline.readers.slots.get(context.req.param("name"));
     return slot === undefined ? errorResponse(404, "no such slot") : jsonResponse(slotJson(slot));
   });
 
   app.put(`${TIMELINE}/consumer_slots/:name`, limit, async (context) => {
-    const timeline = find(context, true);
+    const timeline = await find(context, true);
     if (timeline instanceof Response) return timeline;
     const body = await jsonBody(context, slotBody);
     if (body instanceof Response) return body;
@@ -97,22 +97,22 @@ export function addReaderRoutes(app: Hono, options: ReaderRoutesOptions): void {
   });
 
   app.delete(`${TIMELINE}/consumer_slots/:name`, async (context) => {
-    const timeline = find(context, true);
+    const timeline = await find(context, true);
     if (timeline instanceof Response) return timeline;
     await timeline.readers.slots.drop(context.req.param("name"));
     timeline.wakeManager();
     return jsonResponse({});
   });
 
-  app.get(`${TIMELINE}/pg_timelines/:tli`, (context) => {
-    const timeline = find(context, false);
+  app.get(`${TIMELINE}/pg_timelines/:tli`, async (context) => {
+    const timeline = await find(context, false);
     if (timeline instanceof Response) return timeline;
     const found = timeline.readers.pgTimelines.value.get(pathTli(context));
     return found === undefined ? errorResponse(404, "no such timeline") : jsonResponse(pgTimelineJson(found));
   });
 
   app.put(`${TIMELINE}/pg_timelines/:tli`, limit, async (context) => {
-    const timeline = find(context, true);
+    const timeline = await find(context, true);
     if (timeline instanceof Response) return timeline;
     const body = await jsonBody(context, pgTimelineBody);
     if (body instanceof Response) return body;

@@ -90,9 +90,6 @@ export async function runAcceptor(configuration: AcceptorConfiguration): Promise
     configuration.httpAuthPublicKeyPath,
   );
   const node = await openNode(configuration, logger);
-  for (const { tenantId, timelineId, error } of node.timelines.unloadable()) {
-    logger.error({ tenantId, timelineId, reason: describeError(error) }, "a timeline cannot be loaded");
-  }
   const wal = await listenWal(configuration.listenPg, (socket) => {
     // The connection reports its own errors; this listener only keeps an early one from ending the process.
     socket.on("error", () => undefined);
@@ -113,9 +110,16 @@ export async function runAcceptor(configuration: AcceptorConfiguration): Promise
   const listenPg = formatHostPort(wal.address);
   const listenHttpText = formatHostPort(http.address);
   logger.info(
-    { id: String(node.nodeId), timelines: node.timelines.size },
+    { id: String(node.nodeId), loading: node.timelines.loading().length },
     `acceptor listens on ${listenPg}, HTTP on ${listenHttpText}`,
   );
+  // A timeline that cannot be loaded is an event of its own.
+  void node.timelines.whenLoaded().then(() => {
+    logger.info(
+      { loaded: node.timelines.size, unloadable: node.timelines.unloadable().length },
+      "every timeline has been looked at",
+    );
+  });
   lifetime.tell({
     type: "ready",
     part: "acceptor",
