@@ -9,7 +9,7 @@ import type { Hono } from "hono";
 import { afterEach, beforeEach, expect, test } from "vitest";
 
 import { toLsn } from "@millrace/lsn";
-import { AcceptorNode, parseJson, stringifyJson } from "@millrace/wal-acceptor";
+import { AcceptorNode, Histogram, parseJson, stringifyJson } from "@millrace/wal-acceptor";
 
 import { createAcceptorApi } from "../src/http/acceptor-api.js";
 import { expositionText } from "../src/http/metrics-text.js";
@@ -44,6 +44,7 @@ beforeEach(async () => {
     timelines: node.timelines,
     version: "1.2.3",
     metrics: () => node.metrics(),
+    histograms: () => node.histograms(),
     advertisePg: "10.0.0.1:5454",
     authenticator: undefined,
     logger: silentLogger(),
@@ -129,10 +130,11 @@ test("metrics come in the text format with this node's numbers", async () => {
   const lines = (await response.text()).split("\n").filter((line) => line !== "");
   for (const line of lines) {
     expect(line).toMatch(
-      /^(# HELP safekeeper_\w+ .+|# TYPE safekeeper_\w+ (counter|gauge)|safekeeper_\w+(\{\w+="[^"]*"(,\w+="[^"]*")*\})? \d+)$/,
+      /^(# HELP safekeeper_\w+ .+|# TYPE safekeeper_\w+ (counter|gauge|histogram)|safekeeper_\w+(\{\w+="[^"]*"(,\w+="[^"]*")*\})? \d+(\.\d+)?(e-\d+)?)$/,
     );
   }
   expect(lines).toContain("safekeeper_timelines 1");
+  expect(lines).toContain('safekeeper_wal_storage_operation_seconds_count{operation="write_wal"} 0');
   expect(lines).toContain(`safekeeper_commit_lsn{tenant_id="${TENANT}",timeline_id="${TIMELINE}"} 3145768`);
   const odd = {
     name: "n",
@@ -141,6 +143,20 @@ test("metrics come in the text format with this node's numbers", async () => {
     samples: [{ labels: { l: 'x"\\\n' }, value: 2n ** 60n }],
   } as const;
   expect(await expositionText([odd])).toBe(`# HELP n a\\nb\n# TYPE n gauge\nn{l="x\\"\\\\\\n"} ${2 ** 60}\n`);
+  const histogram = new Histogram([0.5, 1]);
+  for (const value of [0.25, 0.75, 0.75, 4]) histogram.observe(value);
+  const samples = [{ labels: { operation: "write" }, ...histogram.snapshot() }];
+  expect(await expositionText([], undefined, [{ name: "h", help: "x", samples }])).toBe(
+    [
+      "# HELP h x",
+      "# TYPE h histogram",
+      'h_bucket{operation="write",le="0.5"} 1',
+      'h_bucket{operation="write",le="1"} 3',
+      'h_bucket{operation="write",le="+Inf"} 4',
+      'h_sum{operation="write"} 5.75',
+      'h_count{operation="write"} 4\n',
+    ].join("\n"),
+  );
   // What has no value must not be told as 0.
   expect((await expositionText([{ ...odd, samples: [] }])).trim()).toBe("");
 });

@@ -18,12 +18,14 @@ import type { Clock } from "./clock.js";
 import type { SystemIdMismatchPolicy } from "./core-greeting.js";
 import { nodeFileSystem } from "./file-system.js";
 import type { FileSystem } from "./file-system.js";
+import { AcceptorMeasures } from "./measures.js";
 import { IDLE_TIMEOUT_MS_DEFAULT } from "./network-reader.js";
 import { CommandCounters, timelineMetrics } from "./metrics.js";
-import type { Metric } from "./metrics.js";
+import type { HistogramMetric, Metric } from "./metrics.js";
 import { ensureNodeId, lockDirectory } from "./node-identity.js";
 import type { DirectoryLock } from "./node-identity.js";
 import { QUEUE_BYTES_DEFAULT } from "./proposer-queue.js";
+import { QueueSampler } from "./queue-sampler.js";
 import type { PushSettings } from "./receive-wal.js";
 import { ensureDirectory } from "./small-files.js";
 import { TimelineRegistry } from "./timeline-registry.js";
@@ -100,18 +102,21 @@ export class AcceptorNode implements AsyncDisposable {
   readonly #connections = new Gate();
   readonly #stop = new AbortController();
   readonly #counters = new CommandCounters();
+  readonly #measures: AcceptorMeasures;
   #closed: Promise<void> | undefined;
 
   private constructor(
     nodeId: bigint,
     timelines: TimelineRegistry,
     lock: DirectoryLock | undefined,
+    measures: AcceptorMeasures,
     options: AcceptorNodeOptions,
   ) {
     this.nodeId = nodeId;
     this.timelines = timelines;
     setMaxListeners(0, this.#stop.signal); // one listener for each connection, and each takes its own away
     this.#lock = lock;
+    this.#measures = measures;
     this.#clock = options.clock ?? systemClock;
     this.#serverVersion = options.serverVersion ?? SERVER_VERSION_DEFAULT;
     this.#authenticator = options.authenticator;
@@ -123,6 +128,8 @@ export class AcceptorNode implements AsyncDisposable {
       queueBytes: options.queueBytes ?? QUEUE_BYTES_DEFAULT,
       idleTimeoutMs: options.idleTimeoutMs ?? IDLE_TIMEOUT_MS_DEFAULT,
       allowTimelineCreation: options.allowTimelineCreation ?? true,
+      measures,
+      queues: new QueueSampler(this.#clock, measures.receiverQueueDepth),
     };
   }
 
@@ -141,16 +148,18 @@ export class AcceptorNode implements AsyncDisposable {
     try {
       const nodeId = await ensureNodeId(fileSystem, directory, options.nodeId);
       const onFatal = once(options.onFatal);
+      const measures = new AcceptorMeasures(clock);
       const timelines = await TimelineRegistry.open({
         storage:
-          options.storage ?? createDiskTimelineStorage({ directory, fileSystem, noSync, clock, onFatal }),
+          options.storage ??
+          createDiskTimelineStorage({ directory, fileSystem, noSync, clock, onFatal, measures }),
         nodeId,
         clock,
         onSystemIdMismatch: options.onSystemIdMismatch,
         controlSaveIntervalMs: options.controlSaveIntervalMs,
         readers: { walKeepBytes: options.walKeepBytes, slotTtlMs: options.slotTtlMs },
       });
-      return new AcceptorNode(nodeId, timelines, lock, options);
+      return new AcceptorNode(nodeId, timelines, lock, measures, options);
     } catch (error) {
       await lock?.[Symbol.asyncDispose]();
       throw error;
@@ -223,6 +232,11 @@ export class AcceptorNode implements AsyncDisposable {
       ...this.#counters.metrics(),
       ...timelineMetrics(timelines),
     ];
+  }
+
+  /** Distributions for a monitoring system, read at this moment; those of the disk are empty with other storage. */
+  histograms(): readonly HistogramMetric[] {
+    return this.#measures.metrics();
   }
 
   /**

@@ -22,6 +22,7 @@ import type { AcceptorMessage, AppendRequest, AppendResponse, ProposerMessage } 
 
 import type { Clock } from "./clock.js";
 import type { ComputeConnectionGuard } from "./compute-registry.js";
+import type { AcceptorMeasures } from "./measures.js";
 import type { FlushWal } from "./safekeeper-core.js";
 import type { FeedbackMarker } from "./network-writer.js";
 import type { ProposerQueue } from "./proposer-queue.js";
@@ -76,6 +77,7 @@ export interface AcceptorTaskOptions {
   readonly connectionId: number | undefined;
   readonly clock: Clock;
   readonly flush: FlushPolicy;
+  readonly measures: AcceptorMeasures;
 }
 
 /**
@@ -101,6 +103,7 @@ class AcceptorTask {
   readonly #clock: Clock;
   readonly #policy: FlushPolicy;
   readonly #receiver: ComputeConnectionGuard;
+  readonly #measures: AcceptorMeasures;
 
   /** Taken from the queue while merging and not part of the merged write: the next message. */
   #lookahead: ProposerMessage | typeof CLOSED | undefined;
@@ -108,6 +111,8 @@ class AcceptorTask {
   #dirty = false;
   /** A transaction ended in WAL that is not synced. */
   #transactionEnded = false;
+  /** When the oldest such end was taken from the queue. */
+  #transactionEndMs = 0;
   #unflushedBytes = 0;
   /** The proposer's newest commit position: below it this node is catching up. */
   #commitLsn: Lsn = INVALID_LSN;
@@ -121,6 +126,7 @@ class AcceptorTask {
     this.#clock = options.clock;
     this.#policy = options.flush;
     this.#receiver = receiver;
+    this.#measures = options.measures;
     this.#lastReplyMs = options.clock.monotonicMs();
   }
 
@@ -152,7 +158,9 @@ class AcceptorTask {
   }
 
   async #append(first: AppendRequest): Promise<boolean> {
+    const takenMs = this.#measures.now();
     const requests = this.#collect(first);
+    this.#measures.appendBatchSize.observe(requests.length);
     const reply = await this.#target.appendBatch(requests);
     // A reply with another term than the first request's only says that the proposer is outdated: nothing was
     // written, so there is nothing a sync could add.
@@ -161,7 +169,10 @@ class AcceptorTask {
       this.#unflushedBytes += walData.byteLength;
       if (commitLsn > this.#commitLsn) this.#commitLsn = commitLsn;
     }
-    if (this.#target.takeTransactionEnd()) this.#transactionEnded = true;
+    if (this.#target.takeTransactionEnd()) {
+      if (!this.#transactionEnded) this.#transactionEndMs = takenMs;
+      this.#transactionEnded = true;
+    }
     if (!(await this.#reply(reply))) return false;
     return this.#dirty && this.#mustFlush() ? await this.#flush() : true;
   }
@@ -197,11 +208,14 @@ class AcceptorTask {
 
   async #flush(): Promise<boolean> {
     const reply = await this.#target.process({ type: "flush-wal" });
+    const ended = this.#transactionEnded;
     this.#dirty = false;
     this.#transactionEnded = false;
     this.#unflushedBytes = 0;
     this.#lastFlushMs = this.#clock.monotonicMs();
-    return await this.#reply(reply);
+    const isTaken = await this.#reply(reply);
+    if (ended) this.#measures.commitToAckSeconds.observe(this.#measures.secondsSince(this.#transactionEndMs));
+    return isTaken;
   }
 
   // Waits for room. False: nobody takes replies any more.

@@ -13,6 +13,7 @@ import type { ControlStore } from "./control-store.js";
 import { AcceptorError, storageError } from "./errors.js";
 import { nodeFileSystem, withoutSync } from "./file-system.js";
 import type { FileSystem, OpenFile } from "./file-system.js";
+import { AcceptorMeasures } from "./measures.js";
 import { sameState } from "./persistent-state.js";
 import type { PersistentState } from "./persistent-state.js";
 import { writeFully } from "./write-fully.js";
@@ -27,6 +28,8 @@ export interface DiskControlStoreOptions {
   readonly noSync?: boolean;
   /** Called once, when a sync has failed: the process must not go on. */
   readonly onFatal?: (error: AcceptorError) => void;
+  /** Where times go; nowhere when absent. */
+  readonly measures?: AcceptorMeasures;
 }
 
 /**
@@ -97,6 +100,7 @@ class DiskControlStore implements ControlStore {
   readonly #fileSystem: FileSystem;
   readonly #directory: string;
   readonly #onFatal: ((error: AcceptorError) => void) | undefined;
+  readonly #measures: AcceptorMeasures;
   #state: PersistentState;
   #poison: AcceptorError | undefined;
 
@@ -104,6 +108,7 @@ class DiskControlStore implements ControlStore {
     this.#fileSystem = fileSystemOf(options);
     this.#directory = options.directory;
     this.#onFatal = options.onFatal;
+    this.#measures = options.measures ?? new AcceptorMeasures();
     this.#state = state;
   }
 
@@ -114,7 +119,9 @@ class DiskControlStore implements ControlStore {
   async persist(next: PersistentState): Promise<void> {
     if (this.#poison !== undefined) throw this.#poison;
     if (sameState(next, this.#state)) return;
+    const began = this.#measures.now();
     await this.write(next);
+    this.#measures.persistControlFileSeconds.observe(this.#measures.secondsSince(began));
     this.#state = next;
   }
 

@@ -20,6 +20,8 @@ import { AcceptorError, storageError } from "./errors.js";
 import { nodeFileSystem, withoutSync } from "./file-system.js";
 import type { FileSystem, OpenFile } from "./file-system.js";
 import { firstSegmentHeaders } from "./first-segment.js";
+import { AcceptorMeasures } from "./measures.js";
+import type { StorageOperation } from "./measures.js";
 import { RecordTracker } from "./record-tracker.js";
 import type { SegmentSwitch } from "./record-tracker.js";
 import { ScanFiles } from "./scan-files.js";
@@ -41,6 +43,8 @@ export interface DiskWalStoreOptions {
   readonly noSync?: boolean;
   /** Called once, when a sync has failed: the process must not go on. */
   readonly onFatal?: (error: AcceptorError) => void;
+  /** Where times and sizes go; nowhere when absent. */
+  readonly measures?: AcceptorMeasures;
 }
 
 /**
@@ -62,6 +66,7 @@ class DiskWalStore implements WalStore {
   readonly #files: SegmentFiles;
   readonly #segmentBytes: number;
   readonly #onFatal: ((error: AcceptorError) => void) | undefined;
+  readonly #measures: AcceptorMeasures;
   readonly #positions = new WalPositions();
   readonly #tracker: RecordTracker;
   /** The file that holds `writeLsn`, if it is open. */
@@ -81,6 +86,7 @@ class DiskWalStore implements WalStore {
     this.#control = options.control;
     this.#segmentBytes = options.control.get().server.segmentBytes;
     this.#onFatal = options.onFatal;
+    this.#measures = options.measures ?? new AcceptorMeasures();
     this.#tracker = new RecordTracker(() => this.#control.get().server);
     this.#files = new SegmentFiles(fileSystem, path.resolve(options.directory), this.#segmentBytes, (cause) =>
       this.#poisonWith(cause),
@@ -120,23 +126,23 @@ class DiskWalStore implements WalStore {
   }
 
   initFirstSegment(lsn: Lsn): Promise<void> {
-    return this.#exclusive(() => this.#initFirstSegment(lsn));
+    return this.#exclusive("initialize_first_segment", () => this.#initFirstSegment(lsn));
   }
 
   write(beginLsn: Lsn, buffers: readonly Uint8Array[]): Promise<void> {
-    return this.#exclusive(() => this.#write(beginLsn, buffers));
+    return this.#exclusive("write_wal", () => this.#write(beginLsn, buffers));
   }
 
   flush(): Promise<void> {
-    return this.#exclusive(() => this.#flush());
+    return this.#exclusive("flush_wal", () => this.#flush());
   }
 
   truncate(endLsn: Lsn): Promise<void> {
-    return this.#exclusive(() => this.#truncate(endLsn));
+    return this.#exclusive("truncate_wal", () => this.#truncate(endLsn));
   }
 
   removeUpTo(segno: bigint): Promise<number> {
-    return this.#exclusive(() => this.#removeUpTo(segno));
+    return this.#exclusive("remove_wal", () => this.#removeUpTo(segno));
   }
 
   openReader(lsn: Lsn): WalReader {
@@ -184,9 +190,11 @@ class DiskWalStore implements WalStore {
     const files = new ScanFiles(this.#files, this.#segmentBytes);
     try {
       await this.#checkCommitted(files);
+      const began = this.#measures.now();
       const { endLsn, segmentSwitch } = this.#files.has(first)
         ? await recoverEnd(state, (lsn, target) => files.read(lsn, target))
         : { endLsn: state.commitLsn, segmentSwitch: undefined };
+      this.#measures.recoveryDecodeSeconds.observe(this.#measures.secondsSince(began));
       this.#positions.reset(endLsn);
       this.#tracker.reset(endLsn);
       this.#switch = segmentSwitch;
@@ -271,6 +279,7 @@ class DiskWalStore implements WalStore {
     const beginLsn = this.#positions.writeLsn;
     const segno = segmentNumber(beginLsn, this.#segmentBytes);
     const file = await this.#openCurrent(segno);
+    const began = this.#measures.now();
     const writing = writeFully(file, buffers, segmentOffset(beginLsn, this.#segmentBytes));
     // The kernel has the bytes; meanwhile they are decoded. Nothing of it counts before the write has succeeded.
     let decodeError: unknown;
@@ -280,6 +289,8 @@ class DiskWalStore implements WalStore {
       decodeError = error;
     }
     await writing;
+    this.#measures.writeWalSeconds.observe(this.#measures.secondsSince(began));
+    this.#measures.writeWalBytes.observe(bytes);
     if (decodeError !== undefined) throw decodeError;
     const endLsn = (beginLsn + BigInt(bytes)) as Lsn;
     this.#positions.wrote(endLsn, this.#tracker.recordEndLsn);
@@ -298,7 +309,9 @@ class DiskWalStore implements WalStore {
     if (flushLsn === writeRecordLsn) return;
     const current = this.#current;
     assert.ok(current !== undefined, "WAL is unflushed, but no file is open");
+    const began = this.#measures.now();
     await this.#files.sync(`WAL up to ${formatLsn(writeRecordLsn)}`, () => current.file.fdatasync());
+    this.#measures.flushWalSeconds.observe(this.#measures.secondsSince(began));
     this.#positions.synced(writeLsn, writeRecordLsn);
   }
 
@@ -412,15 +425,17 @@ class DiskWalStore implements WalStore {
     if (this.#poison !== undefined) throw this.#poison;
   }
 
-  async #exclusive<T>(body: () => Promise<T>): Promise<T> {
+  async #exclusive<T>(operation: StorageOperation, body: () => Promise<T>): Promise<T> {
     this.#checkUsable();
     assert.ok(this.#running === undefined, "two calls of one WAL store overlap: lock missing");
+    const began = this.#measures.now();
     const running = body();
     this.#running = running;
     try {
       return await running;
     } finally {
       this.#running = undefined;
+      this.#measures.storageOperationSeconds[operation].observe(this.#measures.secondsSince(began));
     }
   }
 }

@@ -72,7 +72,11 @@ export { FeedbackHub, FeedbackSubscription, StandbyFeedbackSlot } from "./feedba
 export { Watch } from "./watch.js";
 export { AcceptorNode } from "./acceptor-node.js";
 export type { AcceptorNodeOptions, AcceptorNodeStatus } from "./acceptor-node.js";
-export type { Metric, MetricSample } from "./metrics.js";
+export { Histogram } from "./histogram.js";
+export type { HistogramSnapshot } from "./histogram.js";
+export { AcceptorMeasures } from "./measures.js";
+export type { StorageOperation } from "./measures.js";
+export type { HistogramMetric, Metric, MetricSample } from "./metrics.js";
 export { ensureNodeId, lockDirectory, LOCK_FILE, NODE_ID_FILE } from "./node-identity.js";
 export type { DirectoryLock } from "./node-identity.js";
 export type { WalPortListener } from "./wal-port.js";

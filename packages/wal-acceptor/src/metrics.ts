@@ -1,12 +1,14 @@
 /**
  * Numbers for a monitoring system: taken from state that is there anyway when somebody asks, plus a few plain counters.
+ * What is measured while it happens is in measures.ts.
  *
- * Nothing is measured on the write path. Names are those of Neon's safekeeper, so that its dashboards can be used; the
+ * Names are those of Neon's safekeeper, so that its dashboards can be used; the
  * text format of an exposition is the application's business. LSNs are exported as numbers and lose bits above 2^53 when
  * a monitoring system takes them for doubles, as they do everywhere.
  */
 import { segmentNumber } from "@millrace/lsn";
 
+import type { HistogramSnapshot } from "./histogram.js";
 import type { Timeline } from "./timeline.js";
 
 /** One measured value. */
@@ -21,6 +23,13 @@ export interface Metric {
   readonly help: string;
   readonly type: "counter" | "gauge";
   readonly samples: readonly MetricSample[];
+}
+
+/** A distribution with its counts for each set of labels. */
+export interface HistogramMetric {
+  readonly name: string;
+  readonly help: string;
+  readonly samples: readonly (HistogramSnapshot & { readonly labels: Readonly<Record<string, string>> })[];
 }
 
 /** Counts commands of the WAL port by their grammar's names, of which there are few. */

@@ -25,10 +25,12 @@ import { publish } from "./diagnostics.js";
 import type { EventPlace } from "./diagnostics.js";
 import { AcceptorError, isAcceptorError, isOperatingError } from "./errors.js";
 import { FirstSignal } from "./first-signal.js";
+import type { AcceptorMeasures } from "./measures.js";
 import { NetworkReader } from "./network-reader.js";
 import { FEEDBACK_MARKER, REPLY_QUEUE_CAPACITY, writeNetwork } from "./network-writer.js";
 import type { FeedbackMarker } from "./network-writer.js";
 import { MESSAGE_QUEUE_CAPACITY, ProposerQueue } from "./proposer-queue.js";
+import type { QueueSampler } from "./queue-sampler.js";
 import { decideStreamEnd, streamEndOfError } from "./stream-end.js";
 import type { StreamEnd, TaskEnd } from "./stream-end.js";
 import type { Timeline } from "./timeline.js";
@@ -45,6 +47,8 @@ export interface PushSettings {
   readonly idleTimeoutMs: number;
   /** False: no greeting creates a timeline, whatever the command says. */
   readonly allowTimelineCreation: boolean;
+  readonly measures: AcceptorMeasures;
+  readonly queues: QueueSampler;
 }
 
 /** One push stream. */
@@ -150,6 +154,7 @@ async function joinTasks(
   const queue = new ProposerQueue(MESSAGE_QUEUE_CAPACITY, stream.settings.queueBytes);
   const [repliesIn, repliesOut] = channel<AcceptorMessage | FeedbackMarker>(REPLY_QUEUE_CAPACITY);
   using feedback = timeline.feedback.subscribe(() => repliesIn.trySend(FEEDBACK_MARKER));
+  using _sampled = stream.settings.queues.watch(queue);
   queue.trySend(greeting); // the queue is empty: there is room
   const task = endOfTask(
     runAcceptorTask({
@@ -159,6 +164,7 @@ async function joinTasks(
       connectionId: stream.connectionId,
       clock: stream.clock,
       flush: stream.settings.flush,
+      measures: stream.settings.measures,
     }),
   );
   const reading = reader.run(queue);

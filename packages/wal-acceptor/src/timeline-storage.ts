@@ -16,6 +16,7 @@ import { openDiskWalStore } from "./disk-wal-store.js";
 import { AcceptorError, storageError } from "./errors.js";
 import { withoutSync } from "./file-system.js";
 import type { FileSystem } from "./file-system.js";
+import type { AcceptorMeasures } from "./measures.js";
 import type { PersistentState } from "./persistent-state.js";
 import { ensureDirectory, readSmallFile, removeTree, writeFileDurably } from "./small-files.js";
 import { RECORD_BYTES_MAX } from "./timeline-records.js";
@@ -72,6 +73,8 @@ export interface DiskTimelineStorageOptions {
   readonly clock: Clock;
   /** Called when a sync has failed: the process must not go on. */
   readonly onFatal: (error: Error) => void;
+  /** Where times and sizes of disk accesses go; nowhere when absent. */
+  readonly measures?: AcceptorMeasures;
 }
 
 const TEMPORARY_DIRECTORY = "tmp";
@@ -192,9 +195,10 @@ class DiskTimelineStorage implements TimelineStorage {
     readonly fileSystem: FileSystem;
     readonly noSync: boolean;
     readonly onFatal: (error: Error) => void;
+    readonly measures?: AcceptorMeasures;
   } {
-    const { fileSystem, noSync, onFatal } = this.#options;
-    return { directory, fileSystem, noSync, onFatal };
+    const { fileSystem, noSync, onFatal, measures } = this.#options;
+    return { directory, fileSystem, noSync, onFatal, ...(measures === undefined ? {} : { measures }) };
   }
 
   async #names(directory: string): Promise<readonly string[]> {

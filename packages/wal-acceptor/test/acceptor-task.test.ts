@@ -15,6 +15,7 @@ import { ComputeRegistry } from "../src/compute-registry.js";
 import type { ComputeConnectionGuard } from "../src/compute-registry.js";
 import { AcceptorError } from "../src/errors.js";
 import type { FeedbackMarker } from "../src/network-writer.js";
+import { AcceptorMeasures } from "../src/measures.js";
 import { ProposerQueue } from "../src/proposer-queue.js";
 import { FakeClock } from "./fake-clock.js";
 import { codeOf } from "./fixtures.js";
@@ -106,8 +107,9 @@ function setUp(flush: FlushPolicy = { flushOnCommit: true, minFlushGapMs: 0.5 },
   const queue = new ProposerQueue(10_000, 2 ** 40);
   const [repliesIn, replies] = channel<AcceptorMessage | FeedbackMarker>(replyCapacity);
   const clock = new FakeClock();
+  const measures = new AcceptorMeasures(clock);
   const run = (): Promise<void> =>
-    runAcceptorTask({ target, queue, replies: repliesIn, connectionId: 7, clock, flush });
+    runAcceptorTask({ target, queue, replies: repliesIn, connectionId: 7, clock, flush, measures });
   const taken = (): AppendResponse[] => {
     const list: AppendResponse[] = [];
     for (let reply = replies.tryRecv(); reply !== undefined && reply !== CLOSED; reply = replies.tryRecv()) {
@@ -115,19 +117,21 @@ function setUp(flush: FlushPolicy = { flushOnCommit: true, minFlushGapMs: 0.5 },
     }
     return list;
   };
-  return { target, queue, replies, clock, run, taken };
+  return { target, queue, replies, clock, measures, run, taken };
 }
 
 // Aim: a batch costs one sync, and its reply covers all of it. Method: 1000 appends lie in the queue before the task
 // starts.
 test("appends queued at once are written together and synced once", async () => {
-  const { target, queue, run, taken } = setUp();
+  const { target, queue, measures, run, taken } = setUp();
   for (let index = 0; index < 1000; index += 1) queue.trySend(append(index * 8, index * 8 + 8));
   queue.close();
   await run();
   expect(target.flushes).toBe(1);
   expect(target.flushLsn).toBe(8000n);
   expect(target.calls).toHaveLength(Math.ceil(1000 / COALESCED_REQUESTS_MAX) + 1);
+  expect(measures.appendBatchSize.snapshot()).toMatchObject({ count: target.calls.length - 1, sum: 1000 });
+  expect(measures.commitToAckSeconds.snapshot().count).toBe(0); // no transaction ended
   expect(taken()).toEqual([]); // closed: synced, and nobody waits for the reply
 });
 

@@ -21,7 +21,13 @@ import { bodyLimit } from "hono/body-limit";
 import { formatLsn } from "@millrace/lsn";
 import type { Authenticator, Identity } from "@millrace/pg-wire";
 import { timelineStatusJson } from "@millrace/wal-acceptor";
-import type { CreateTimelineRequest, Metric, Timeline, TimelineRegistry } from "@millrace/wal-acceptor";
+import type {
+  CreateTimelineRequest,
+  HistogramMetric,
+  Metric,
+  Timeline,
+  TimelineRegistry,
+} from "@millrace/wal-acceptor";
 
 import { describeError } from "../errors.js";
 import type { Logger } from "../logging.js";
@@ -38,6 +44,8 @@ export interface AcceptorApiOptions {
   readonly version: string;
   /** What GET /metrics tells; nothing without it. */
   readonly metrics?: () => readonly Metric[];
+  /** Added to it. */
+  readonly histograms?: () => readonly HistogramMetric[];
   /** Added to it. */
   readonly processMetrics?: ProcessMetrics;
   /** Where proposers reach the WAL port. */
@@ -207,6 +215,7 @@ export function createAcceptorApi(options: AcceptorApiOptions): Hono {
       return refusal(context, allowed) ?? (await timelines.load(tenantId, timelineId));
     },
     metrics: options.metrics ?? ((): readonly Metric[] => []),
+    histograms: options.histograms ?? ((): readonly HistogramMetric[] => []),
     processMetrics: options.processMetrics,
   });
 

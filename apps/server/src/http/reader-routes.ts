@@ -18,7 +18,7 @@ import { bodyLimit } from "hono/body-limit";
 import { TIMELINE_HISTORY_BYTES_MAX, tryParseLsn } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
 import { parseJson, pgTimelineJson, slotJson } from "@millrace/wal-acceptor";
-import type { Metric, PgTimeline, Timeline } from "@millrace/wal-acceptor";
+import type { HistogramMetric, Metric, PgTimeline, Timeline } from "@millrace/wal-acceptor";
 import { z } from "zod";
 
 import { describeError } from "../errors.js";
@@ -36,6 +36,7 @@ export interface ReaderRoutesOptions {
   /** The timeline a request is about, or why its sender may not have it. `operate`: it changes something. */
   readonly find: (context: Context, operate: boolean) => Promise<Timeline | Response>;
   readonly metrics: () => readonly Metric[];
+  readonly histograms: () => readonly HistogramMetric[];
   readonly processMetrics: ProcessMetrics | undefined;
 }
 
@@ -61,7 +62,7 @@ export function addReaderRoutes(app: Hono, options: ReaderRoutesOptions): void {
     onError: () => errorResponse(413, "the body is too large"),
   });
 
-  app.get("/metrics", () => metricsResponse(options.metrics(), options.processMetrics));
+  app.get("/metrics", () => metricsResponse(options.metrics(), options.processMetrics, options.histograms()));
 
   app.get(`${TIMELINE}/digest`, async (context) => {
     const timeline = await find(context, false);

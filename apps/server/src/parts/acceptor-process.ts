@@ -15,6 +15,7 @@ import { formatHostPort } from "../configuration/values.js";
 import { describeError, EXIT, ServerError } from "../errors.js";
 import { createAcceptorApi } from "../http/acceptor-api.js";
 import { authenticatorFor } from "../http/bearer.js";
+import { EventLoopLag } from "../http/event-loop-lag.js";
 import { listenHttp } from "../http/listen.js";
 import { watchProcess } from "../http/metrics-text.js";
 import { createLogger } from "../logging.js";
@@ -90,6 +91,7 @@ export async function runAcceptor(configuration: AcceptorConfiguration): Promise
     configuration.httpAuthPublicKeyPath,
   );
   const node = await openNode(configuration, logger);
+  using lag = new EventLoopLag();
   const wal = await listenWal(configuration.listenPg, (socket) => {
     // The connection reports its own errors; this listener only keeps an early one from ending the process.
     socket.on("error", () => undefined);
@@ -101,6 +103,7 @@ export async function runAcceptor(configuration: AcceptorConfiguration): Promise
     timelines: node.timelines,
     version: ownVersion(),
     metrics: () => node.metrics(),
+    histograms: () => [...node.histograms(), lag.metric()],
     processMetrics: watchProcess(),
     advertisePg,
     authenticator: httpAuthenticator,
