@@ -11,6 +11,7 @@ import { PostgresCluster } from "@millrace/postgres-process";
 import type { PostgresInstallation } from "@millrace/postgres-process";
 import { AcceptorNode } from "@millrace/wal-acceptor";
 import { Bridge } from "@millrace/wal-proposer";
+import type { BridgeOptions } from "@millrace/wal-proposer";
 
 import type { HostPort } from "../src/configuration/values.js";
 import { listenWal } from "../src/parts/wal-listener.js";
@@ -86,13 +87,17 @@ export class SmallCluster implements AsyncDisposable {
     this.acceptors = acceptors;
   }
 
-  static async create(installation: PostgresInstallation, directory: string): Promise<SmallCluster> {
+  static async create(
+    installation: PostgresInstallation,
+    directory: string,
+    settings: Readonly<Record<string, string>> = {},
+  ): Promise<SmallCluster> {
     const postgres = await PostgresCluster.create({
       installation,
       directory: join(directory, "postgres"),
       segmentBytes: 1024 * 1024,
       initdbArguments: ["--no-sync"],
-      settings: { ...ownSettings(APPLICATION_NAME), wal_keep_size: "1GB", fsync: "off" },
+      settings: { ...ownSettings(APPLICATION_NAME), wal_keep_size: "1GB", fsync: "off", ...settings },
     });
     const acceptors = [1n, 2n, 3n].map((id) => new TestAcceptor(join(directory, `acceptor-${id}`), id));
     const cluster = new SmallCluster(postgres, acceptors);
@@ -103,24 +108,42 @@ export class SmallCluster implements AsyncDisposable {
   /** Starts everything on what is on disk; resolves once WAL flows. */
   async start(): Promise<void> {
     await Promise.all([this.postgres.start(), ...this.acceptors.map((acceptor) => acceptor.start())]);
+    await (
+      await this.openBridge()
+    ).streaming;
+  }
+
+  /** Opens the cluster's bridge, on another PostgreSQL than the first where that is given. */
+  async openBridge(
+    postgres: PostgresCluster = this.postgres,
+    options: Partial<BridgeOptions> = {},
+  ): Promise<Bridge> {
+    const nodeOf = ({ nodeId }: { readonly nodeId?: bigint }): AcceptorNode => {
+      const target = this.acceptors.find((acceptor) => acceptor.nodeId === nodeId);
+      if (target === undefined) throw new Error(`no acceptor ${nodeId}`);
+      return target.node;
+    };
     this.#bridge = await Bridge.open({
-      postgres: parseConnectionUrl(this.postgres.url()),
+      postgres: parseConnectionUrl(postgres.url()),
       acceptors: this.acceptors.map(({ address, nodeId }) => ({ ...address, nodeId })),
       tenantId: TENANT,
       timelineId: TIMELINE,
       applicationName: APPLICATION_NAME,
       reconnectMs: 20,
       createTimeline: async ({ acceptor, ...request }) => {
-        const target = this.acceptors.find(({ nodeId }) => nodeId === acceptor.nodeId);
-        await target?.node.timelines.create(request);
+        await nodeOf(acceptor).timelines.create(request);
       },
-      digest: async (acceptor, fromLsn, untilLsn) => {
-        const target = this.acceptors.find(({ nodeId }) => nodeId === acceptor.nodeId);
-        if (target === undefined) throw new Error(`no acceptor ${acceptor.nodeId}`);
-        return await target.node.timelines.get(TENANT, TIMELINE).digest(fromLsn, untilLsn);
+      digest: async (acceptor, fromLsn, untilLsn) =>
+        await nodeOf(acceptor).timelines.get(TENANT, TIMELINE).digest(fromLsn, untilLsn),
+      pgTimelines: {
+        list: async (acceptor) => nodeOf(acceptor).timelines.get(TENANT, TIMELINE).status().pgTimelines,
+        register: async (acceptor, timeline) => {
+          await nodeOf(acceptor).timelines.get(TENANT, TIMELINE).readers.registerPgTimeline(timeline);
+        },
       },
+      ...options,
     });
-    await this.#bridge.streaming;
+    return this.#bridge;
   }
 
   get bridge(): Bridge {

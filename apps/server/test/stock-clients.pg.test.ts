@@ -1,9 +1,7 @@
 /**
  * Clients that nobody here wrote, reading from acceptors: pg_receivewal, and PostgreSQL itself as a standby.
  */
-import { spawn } from "node:child_process";
-import type { ChildProcess } from "node:child_process";
-import { chown, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 
@@ -15,39 +13,26 @@ import {
   PostgresCluster,
   postgresOrSkip,
   runPostgresTool,
-  spawnIdentity,
   temporaryDirectory,
 } from "@millrace/postgres-process";
-import type { PostgresInstallation } from "@millrace/postgres-process";
-import type { Timeline, TimelineReaders } from "@millrace/wal-acceptor";
 
-import { ownSettings } from "../src/postgres/own-postgres.js";
-import { SmallCluster, TENANT, TIMELINE } from "./small-cluster.js";
+import { SmallCluster } from "./small-cluster.js";
 import type { TestAcceptor } from "./small-cluster.js";
+import {
+  acceptorAt,
+  applied,
+  connected,
+  conninfo,
+  giveToServer,
+  RunningTool,
+  standbySettings,
+  timelineOf,
+  until,
+  value,
+} from "./stock-client.js";
 
 const SEGMENT_BYTES = 1024 * 1024;
 const { installation, skip } = postgresOrSkip("system");
-
-async function value(sql: ClientConnection, query: string): Promise<string> {
-  const [result] = await sql.query(query);
-  return result?.rows[0]?.[0] ?? "";
-}
-
-/** How a stock client names an acceptor; `more` is put into the same string. */
-function conninfo(acceptor: TestAcceptor, more = ""): string {
-  const { host, port } = acceptor.address;
-  return `host=${host} port=${port} user=replicator options='-c tenant_id=${TENANT} timeline_id=${TIMELINE}' ${more}`;
-}
-
-function timelineOf(acceptor: TestAcceptor): Timeline {
-  return acceptor.node.timelines.get(TENANT, TIMELINE);
-}
-
-function acceptorAt(cluster: SmallCluster, index: number): TestAcceptor {
-  const acceptor = cluster.acceptors[index];
-  if (acceptor === undefined) throw new Error("no such acceptor");
-  return acceptor;
-}
 
 /** Resolves once the acceptor has committed WAL up to the primary's end at the moment of the call. */
 async function committed(cluster: SmallCluster, acceptor: TestAcceptor): Promise<Lsn> {
@@ -59,42 +44,6 @@ async function committed(cluster: SmallCluster, acceptor: TestAcceptor): Promise
   const { commitWatch } = timelineOf(acceptor);
   for (let { version } = commitWatch; commitWatch.value < end; version = await commitWatch.changed(version));
   return end;
-}
-
-/** A program of PostgreSQL that runs until it is told to stop, with its standard error. */
-class RunningTool implements AsyncDisposable {
-  readonly #child: ChildProcess;
-  readonly exited: Promise<number | null>;
-  /** Rejects if it ends before it is told to. */
-  readonly failed: Promise<never>;
-  #told = false;
-  stderr = "";
-
-  constructor(postgres: PostgresInstallation, name: string, args: readonly string[]) {
-    const path = postgres.tool(name);
-    if (path === undefined) throw new Error(`no ${name}`);
-    this.#child = spawn(path, args, { ...spawnIdentity(), cwd: "/", stdio: ["ignore", "ignore", "pipe"] });
-    this.#child.stderr?.on("data", (chunk: Buffer) => {
-      this.stderr += chunk.toString();
-    });
-    this.exited = new Promise((resolve) => this.#child.once("close", resolve));
-    this.failed = this.exited.then((code) => {
-      if (!this.#told) throw new Error(`${name} ended with ${code}: ${this.stderr}`);
-      return new Promise<never>(() => undefined);
-    });
-    this.failed.catch(() => undefined);
-  }
-
-  interrupt(): void {
-    this.#told = true;
-    this.#child.kill("SIGINT");
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#told = true;
-    this.#child.kill("SIGKILL");
-    await this.exited;
-  }
 }
 
 /** Runs INSERTs until it is stopped. */
@@ -112,18 +61,6 @@ function load(cluster: SmallCluster): { stop(): Promise<number> } {
       return done;
     },
   };
-}
-
-/** Waits until something is true of the timeline's readers; looked at whenever one comes, goes or reports. */
-async function until(acceptor: TestAcceptor, holds: (readers: TimelineReaders) => boolean): Promise<void> {
-  const { readers } = timelineOf(acceptor);
-  const { changes } = readers.senders;
-  for (let { version } = changes; !holds(readers); version = await changes.changed(version));
-}
-
-/** Waits until a reader is connected to the acceptor. */
-function connected(acceptor: TestAcceptor): Promise<void> {
-  return until(acceptor, ({ senders }) => senders.size > 0);
 }
 
 /** Makes the primary fill so many segments. */
@@ -155,8 +92,7 @@ test.skipIf(skip !== "").each(RECEIVERS)(
     await sql.query("create table t (i int)");
     const archive = join(directory.path, "archive");
     await mkdir(archive, { mode: 0o777 });
-    const { uid, gid } = spawnIdentity();
-    if (uid !== undefined && gid !== undefined) await chown(archive, uid, gid);
+    await giveToServer(archive);
     const target = ["--directory", archive, "--dbname", conninfo(acceptor), "--no-loop"];
     if (slot !== undefined) {
       const made = await runPostgresTool(installation, "pg_receivewal", [
@@ -208,8 +144,7 @@ async function createStandby(
 ): Promise<PostgresCluster> {
   const postgres = cluster.postgres.installation;
   await mkdir(directory);
-  const { uid, gid } = spawnIdentity();
-  if (uid !== undefined && gid !== undefined) await chown(directory, uid, gid);
+  await giveToServer(directory);
   const data = join(directory, "data");
   const made = await runPostgresTool(postgres, "pg_basebackup", [
     "--dbname",
@@ -224,27 +159,14 @@ async function createStandby(
   expect(made).toMatchObject({ code: 0 });
   const signal = join(data, "standby.signal");
   await writeFile(signal, "");
-  if (uid !== undefined && gid !== undefined) await chown(signal, uid, gid);
+  await giveToServer(signal);
   const standby = await PostgresCluster.open({
     installation: postgres,
     directory,
-    settings: {
-      // A standby must not have lower limits than its primary.
-      ...ownSettings("walbridge"),
-      primary_conninfo: primaryConninfo,
-      wal_receiver_create_temp_slot: "on",
-      hot_standby_feedback: "on",
-      wal_receiver_status_interval: "1s",
-      wal_retrieve_retry_interval: "100ms",
-      fsync: "off",
-    },
+    settings: standbySettings(primaryConninfo),
   });
   if (standby === undefined) throw new Error("pg_basebackup made no data directory");
   return standby;
-}
-
-function applied(acceptor: TestAcceptor, lsn: Lsn): Promise<void> {
-  return until(acceptor, ({ senders }) => senders.list().some(({ applyLsn }) => applyLsn >= lsn));
 }
 
 // Aim: a stock standby can live on acceptors alone: it never shows what the quorum has not got, and goes on at another

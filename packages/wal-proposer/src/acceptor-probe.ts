@@ -15,6 +15,8 @@ import type { ProposerGreeting, ProtocolVersion } from "@millrace/wal-protocol";
 import { acceptorOptions } from "./acceptor-connection.js";
 import type { AcceptorAddress, AcceptorConnectionOptions } from "./acceptor-connection.js";
 import { ProposerError } from "./errors.js";
+import { showSetting } from "./postgres-connection.js";
+import { parseBytesSetting } from "./postgres-settings.js";
 import type { Clock } from "./timers.js";
 
 /** What an acceptor answered. */
@@ -40,14 +42,55 @@ export interface AcceptorProbeOptions {
   readonly address: AcceptorAddress;
   readonly greeting: ProbeGreeting;
   readonly protocolVersion: ProtocolVersion;
-  readonly password?: AcceptorConnectionOptions["password"];
+  readonly password?: AcceptorConnectionOptions["password"] | undefined;
   readonly timeoutMs: number;
   readonly clock: Clock;
-  readonly connectSocket?: (address: AcceptorAddress) => Duplex;
+  readonly connectSocket?: ((address: AcceptorAddress) => Duplex) | undefined;
 }
 
 /** Never rejects: that an acceptor cannot be asked is an answer too. */
 export async function probeAcceptor(options: AcceptorProbeOptions): Promise<AcceptorProbe> {
+  const { tenantId, timelineId } = options.greeting;
+  try {
+    return await connected({ ...options, tenantId, timelineId }, (connection) => ask(connection, options));
+  } catch (error) {
+    return { type: "unreachable", error };
+  }
+}
+
+/** What a greeting has to say of the cluster, as an acceptor that has the timeline knows it. */
+export interface ServerFacts {
+  /** The major version in the form of server_version_num. */
+  readonly pgVersion: number;
+  readonly segmentBytes: number;
+}
+
+/**
+ * Asks an acceptor which cluster the timeline belongs to, for a proposer without a database.
+ *
+ * @returns undefined if it does not have the timeline
+ * @throws {ProposerError} ERR_BRIDGE_ACCEPTOR, ERR_BRIDGE_SETTING, ERR_BRIDGE_POSTGRES; and what the wire throws
+ */
+export async function askServerFacts(options: AcceptorQuery): Promise<ServerFacts | undefined> {
+  return await connected(options, async (connection) => {
+    const results = await connection.query("TIMELINE_STATUS");
+    if (!results.some((result) => result.rows.length > 0)) return undefined;
+    const text = await showSetting(connection, "wal_segment_size");
+    const segmentBytes = parseBytesSetting("wal_segment_size", text);
+    return { pgVersion: connection.serverVersion, segmentBytes };
+  });
+}
+
+/** One short connection, and how long it may take. */
+export type AcceptorQuery = Pick<
+  AcceptorProbeOptions,
+  "address" | "password" | "timeoutMs" | "clock" | "connectSocket"
+> & { readonly tenantId: string; readonly timelineId: string };
+
+async function connected<T>(
+  options: AcceptorQuery,
+  work: (connection: ClientConnection) => Promise<T>,
+): Promise<T> {
   const cancel = new AbortController();
   let connection: ClientConnection | undefined;
   const timer = options.clock.setTimer(options.timeoutMs, () => {
@@ -56,24 +99,22 @@ export async function probeAcceptor(options: AcceptorProbeOptions): Promise<Acce
   });
   try {
     connection = await open(options, cancel.signal);
-    return await ask(connection, options);
-  } catch (error) {
-    return { type: "unreachable", error };
+    return await work(connection);
   } finally {
     timer.cancel();
     connection?.destroy();
   }
 }
 
-function open(options: AcceptorProbeOptions, signal: AbortSignal): Promise<ClientConnection> {
-  const { address, greeting, password, connectSocket } = options;
+function open(options: AcceptorQuery, signal: AbortSignal): Promise<ClientConnection> {
+  const { address, tenantId, timelineId, password, connectSocket } = options;
   return connect({
     host: address.host,
     port: address.port,
     user: "wal_proposer",
     database: "replication",
     parameters: {
-      options: acceptorOptions(greeting.tenantId, greeting.timelineId),
+      options: acceptorOptions(tenantId, timelineId),
       application_name: "millrace_probe",
     },
     signal,

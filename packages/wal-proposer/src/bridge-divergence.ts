@@ -4,7 +4,6 @@
  * Kept apart from the check itself, which knows neither options nor acceptor addresses.
  */
 import type { Lsn } from "@millrace/lsn";
-import { TIMELINE_ID } from "./bridge-ground.js";
 import type { BridgeSettings } from "./bridge-options.js";
 import { publishNotice } from "./diagnostics.js";
 import { checkDivergence, comparisonStart } from "./divergence-check.js";
@@ -64,7 +63,7 @@ export async function compareWithAcceptors(options: CompareOptions): Promise<Str
   };
   const decoder = new StreamDecoder(
     identity,
-    TIMELINE_ID,
+    primary.history.ids,
     fromLsn,
     fromLsn === beginLsn ? "record" : "anywhere",
   );

@@ -9,6 +9,7 @@ import type { ProposerErrorCode } from "./errors.js";
 
 /** The reasons that are not just "failed": what they have in common is what an operator does about them. */
 const END_REASONS: Partial<Record<ProposerErrorCode, BridgeEnd["reason"]>> = {
+  ERR_BRIDGE_TIMELINE_CONFLICT: "divergence",
   ERR_BRIDGE_WAL_LOST: "divergence",
   ERR_BRIDGE_DIVERGED: "divergence",
   ERR_BRIDGE_WAL_CHANGED: "divergence",

@@ -7,6 +7,8 @@
 import { ProposerError } from "./errors.js";
 import type { BridgeSettings } from "./bridge-options.js";
 import { REPORT_INTERVAL_MS } from "./position-reporter.js";
+import { fetchHistory } from "./postgres-history.js";
+import type { PostgresHistory } from "./postgres-history.js";
 import { connectReplication, identify, showSetting } from "./postgres-connection.js";
 import type { PostgresIdentity } from "./postgres-connection.js";
 import { durabilityWarnings, parseDurationSetting } from "./postgres-settings.js";
@@ -14,14 +16,13 @@ import type { SettingWarning } from "./postgres-settings.js";
 import { RetainSlot } from "./retain-slot.js";
 import type { ClientConnection } from "@millrace/pg-wire";
 
-/** The only timeline that is supported yet. */
-export const TIMELINE_ID = 1;
 /** Replies come at least this many times in a wal_sender_timeout; PostgreSQL itself asks at half of it. */
 const REPLIES_PER_TIMEOUT = 3;
 
 /** See the header. */
 export interface BridgeGround {
   readonly identity: PostgresIdentity;
+  readonly history: PostgresHistory;
   readonly slot: RetainSlot;
   readonly warnings: readonly SettingWarning[];
   /** How often to report at least. */
@@ -34,25 +35,30 @@ export interface BridgeGround {
  * @throws {ProposerError} ERR_BRIDGE_POSTGRES, ERR_BRIDGE_VERSION, ERR_BRIDGE_SETTING, ERR_BRIDGE_SYSTEM_ID,
  *   ERR_BRIDGE_TIMELINE_ID, ERR_BRIDGE_SLOT_ACTIVE, ERR_BRIDGE_SLOT
  */
-export async function prepareGround(settings: BridgeSettings, signal?: AbortSignal): Promise<BridgeGround> {
+export async function prepareGround(
+  settings: BridgeSettings,
+  signal?: AbortSignal,
+  expectTimelineId?: number,
+): Promise<BridgeGround> {
   const connection = await connectReplication(settings.postgres, settings.retainSlot, signal);
   const drop = (): void => connection.destroy();
   signal?.addEventListener("abort", drop);
   try {
     const identity = await identify(connection);
-    checkIdentity(identity, settings.expectSystemId);
+    checkIdentity(identity, settings.expectSystemId, expectTimelineId);
+    const history = await fetchHistory(connection, identity.timelineId);
     const warnings = await readWarnings(connection, settings.applicationName);
     const reportIntervalMs = await readReportInterval(connection);
     const slot = await RetainSlot.acquire({
       connection,
       slotName: settings.retainSlot,
       startLsn: identity.flushLsn,
-      timelineId: TIMELINE_ID,
+      timelineId: identity.timelineId,
       reportIntervalMs,
       acquireTimeoutMs: settings.slotTimeoutMs,
       clock: settings.clock,
     });
-    return { identity, slot, warnings, reportIntervalMs };
+    return { identity, history, slot, warnings, reportIntervalMs };
   } catch (error) {
     connection.destroy();
     throw error;
@@ -61,17 +67,24 @@ export async function prepareGround(settings: BridgeSettings, signal?: AbortSign
   }
 }
 
-/** Refuses what cannot be bridged. @throws {ProposerError} ERR_BRIDGE_SYSTEM_ID, ERR_BRIDGE_TIMELINE_ID */
+/**
+ * Refuses another server than the one that is expected, where one is.
+ *
+ * @throws {ProposerError} ERR_BRIDGE_SYSTEM_ID, ERR_BRIDGE_TIMELINE_ID
+ */
 export function checkIdentity(
   identity: Pick<PostgresIdentity, "systemId" | "timelineId">,
   expectSystemId: bigint | undefined,
+  expectTimelineId?: number,
 ): void {
   if (expectSystemId !== undefined && identity.systemId !== expectSystemId) {
     const message = `PostgreSQL has system id ${identity.systemId}, expected is ${expectSystemId}`;
     throw new ProposerError("ERR_BRIDGE_SYSTEM_ID", message);
   }
-  if (identity.timelineId !== TIMELINE_ID) {
-    const message = `PostgreSQL is on timeline ${identity.timelineId}; only timeline ${TIMELINE_ID} can be bridged`;
+  if (expectTimelineId !== undefined && identity.timelineId !== expectTimelineId) {
+    const message =
+      `PostgreSQL went from timeline ${expectTimelineId} to ${identity.timelineId} under a bridge; ` +
+      "a new bridge begins with a look at its history";
     throw new ProposerError("ERR_BRIDGE_TIMELINE_ID", message);
   }
 }

@@ -6,6 +6,7 @@ import type { ClientOptions } from "@millrace/pg-wire";
 import type { Configuration, ProtocolVersion } from "@millrace/wal-protocol";
 import type { AcceptorAddress, AcceptorConnectionOptions } from "./acceptor-connection.js";
 import { DIVERGENCE_WINDOW_BYTES_DEFAULT } from "./divergence-check.js";
+import type { PgTimeline } from "./postgres-history.js";
 import type { SettingWarning } from "./postgres-settings.js";
 import type { AcceptorStatus } from "./proposer-options.js";
 import { CONNECTION_TIMEOUT_MS_DEFAULT, RECONNECT_MS_DEFAULT } from "./proposer-events.js";
@@ -55,6 +56,17 @@ export type DigestSource = (
   signal: AbortSignal,
 ) => Promise<string>;
 
+/** The acceptors' record of PostgreSQL's timelines, by whatever means acceptors are managed. */
+export interface PgTimelineRegistry {
+  /** What one acceptor knows, oldest first. One that was never told anything knows timeline 1 alone. */
+  list(acceptor: BridgeAcceptor, signal: AbortSignal): Promise<readonly PgTimeline[]>;
+  /**
+   * Tells one acceptor of one timeline, after its parent. What it knows already must succeed; a contradiction rejects
+   * with an error whose `code` is ERR_BRIDGE_TIMELINE_CONFLICT.
+   */
+  register(acceptor: BridgeAcceptor, timeline: PgTimeline, signal: AbortSignal): Promise<void>;
+}
+
 /** See the members. Only the first five have no default. */
 export interface BridgeOptions {
   /** A primary, and a user that may replicate. To create a timeline it must also be allowed to call pg_switch_wal. */
@@ -71,6 +83,10 @@ export interface BridgeOptions {
    * not hold all of it. Without this function only positions are compared at an election, and a warning says so.
    */
   readonly digest?: DigestSource;
+  /**
+   * Without it only timeline 1 can be bridged, and nobody notices that another server was promoted.
+   */
+  readonly pgTimelines?: PgTimelineRegistry;
   /** How far below the start of the term PostgreSQL's bytes are compared with the acceptors'. */
   readonly divergenceWindowBytes?: number;
   readonly applicationName?: string;
@@ -171,6 +187,8 @@ export interface BridgeStatus {
   readonly state: BridgeState;
   readonly systemId: bigint;
   readonly pgVersion: number;
+  /** The timeline that PostgreSQL writes. */
+  readonly pgTimelineId: number;
   readonly segmentBytes: number;
   /** 0 before the election. */
   readonly term: bigint;

@@ -7,7 +7,6 @@
 import { strict as assert } from "node:assert";
 import { INVALID_LSN } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
-import { TIMELINE_ID } from "./bridge-ground.js";
 import type { BridgeGround } from "./bridge-ground.js";
 import type { BridgeSettings } from "./bridge-options.js";
 import { CatchUpReader } from "./catch-up-reader.js";
@@ -17,6 +16,7 @@ import type { CatchUpStream } from "./catch-up.js";
 import { DonorReader } from "./donor-reader.js";
 import { Proposer } from "./proposer.js";
 import type { ProposerHandlers } from "./proposer-options.js";
+import { TimelineStream } from "./timeline-stream.js";
 
 /** See the members. */
 export interface BridgeProposerOptions {
@@ -73,15 +73,17 @@ export function openReader(
   fromLsn: Lsn,
   signal: AbortSignal,
 ): Promise<CatchUpStream> {
-  return CatchUpReader.open({
-    postgres: settings.postgres,
-    applicationName: `${settings.applicationName}_catchup`,
-    fromLsn,
-    timelineId: TIMELINE_ID,
-    reportIntervalMs: ground.reportIntervalMs,
-    clock: settings.clock,
-    signal,
-  });
+  return TimelineStream.open(ground.history, fromLsn, (startLsn, timelineId) =>
+    CatchUpReader.open({
+      postgres: settings.postgres,
+      applicationName: `${settings.applicationName}_catchup`,
+      fromLsn: startLsn,
+      timelineId,
+      reportIntervalMs: ground.reportIntervalMs,
+      clock: settings.clock,
+      signal,
+    }),
+  );
 }
 
 function openDonor(

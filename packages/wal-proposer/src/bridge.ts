@@ -2,21 +2,19 @@
  * The bridge from a stock PostgreSQL: its WAL goes to a quorum of acceptors, the quorum's position goes back, and
  * commits that wait for the synchronous standby `applicationName` return when the quorum is durable.
  *
- * The order of a life, which is that of one term: look at PostgreSQL (a primary, timeline 1, a version we know),
- * take the retain slot (nobody else may work on this PostgreSQL), see to it that the timeline exists on all
- * acceptors, win an election, compare PostgreSQL's log with theirs, and only then tell the acceptors and stream. A
- * restart of PostgreSQL does not end the term, if it comes back with the same log (primary-link.ts). Whatever ends a
- * bridge is final and says why in `closed`; the owner opens a new one, with a delay that grows if lives are short,
- * since every one adds an entry to the term history.
- *
- * Not here yet: timelines above 1.
+ * The order of a life, which is that of one term: look at PostgreSQL (a primary, a version we know, its history), take
+ * the retain slot (nobody else may work on this PostgreSQL), see to it that the timeline exists on all acceptors and
+ * that they know of no other promotion, win an election, compare PostgreSQL's log with theirs, register PostgreSQL's
+ * timelines, and only then tell the acceptors and stream. A restart of PostgreSQL does not end the term, if it comes
+ * back with the same log (primary-link.ts). Whatever ends a bridge is final and says why in `closed`; the owner opens
+ * a new one, with a delay that grows if lives are short, since every one adds an entry to the term history.
  */
 import { strict as assert } from "node:assert";
 import { INVALID_LSN } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
 import { compareWithAcceptors } from "./bridge-divergence.js";
 import { endOf } from "./bridge-end.js";
-import { prepareGround, TIMELINE_ID } from "./bridge-ground.js";
+import { prepareGround } from "./bridge-ground.js";
 import type { BridgeGround } from "./bridge-ground.js";
 import { bridgeSettings, isLegalMove } from "./bridge-options.js";
 import type {
@@ -36,6 +34,7 @@ import { openSource } from "./primary-source.js";
 import type { Proposer } from "./proposer.js";
 import type { ElectionResult } from "./proposer-options.js";
 import { StreamDecoder } from "./stream-decoder.js";
+import { TimelineRegistrar } from "./timeline-registrar.js";
 import { delay } from "./timers.js";
 import { WalRing } from "./wal-ring.js";
 
@@ -47,6 +46,7 @@ export class Bridge implements AsyncDisposable {
   readonly #settings: BridgeSettings;
   readonly #abort = new AbortController();
   readonly #link: PrimaryLink;
+  readonly #registrar: TimelineRegistrar;
   readonly #proposer: Proposer;
   #state: BridgeState = "bootstrapping";
   #streamingSinceMs: number | undefined;
@@ -75,6 +75,12 @@ export class Bridge implements AsyncDisposable {
       this.#rejectStreaming = reject;
     });
     this.#streaming.catch(() => undefined); // whoever does not ask is told by `closed`
+    this.#registrar = new TimelineRegistrar({
+      settings,
+      history: ground.history,
+      failed: (error) => this.#finish(endOf(error)),
+      signal: this.#abort.signal,
+    });
     this.#link = this.#createLink(ground);
     this.#proposer = this.#createProposer();
   }
@@ -90,9 +96,18 @@ export class Bridge implements AsyncDisposable {
     const settings = bridgeSettings(options);
     const ground = await prepareGround(settings);
     for (const warning of ground.warnings) publishNotice({ type: "warning", ...warning });
-    const bridge = new Bridge(settings, ground);
+    const bridge = Bridge.#on(settings, ground);
     void bridge.#live();
     return bridge;
+  }
+
+  static #on(settings: BridgeSettings, ground: BridgeGround): Bridge {
+    try {
+      return new Bridge(settings, ground);
+    } catch (error) {
+      ground.slot.destroy();
+      throw error;
+    }
   }
 
   /** Resolves, never rejects, when the bridge has ended; it holds nothing any more by then. */
@@ -112,6 +127,7 @@ export class Bridge implements AsyncDisposable {
       state: this.#state,
       systemId: identity.systemId,
       pgVersion: identity.versionNumber,
+      pgTimelineId: identity.timelineId,
       segmentBytes: identity.segmentBytes,
       term: core.term,
       termStartLsn: core.termStartLsn,
@@ -193,6 +209,7 @@ export class Bridge implements AsyncDisposable {
         },
         truncated: (truncateLsn) => this.#link.advance(truncateLsn),
         hotStandby: (feedback) => this.#link.hotStandby(feedback),
+        connected: (acceptor) => this.#registrar.connected(acceptor),
         ended: (reason, detail) => this.#finish({ reason, detail }),
       },
     });
@@ -208,6 +225,7 @@ export class Bridge implements AsyncDisposable {
         openReader: (fromLsn, signal) => openReader(this.#settings, ground, fromLsn, signal),
         signal: this.#abort.signal,
       });
+      await this.#registrar.check();
       if (this.#abort.signal.aborted) return;
       this.#move("electing");
       this.#proposer.start();
@@ -221,6 +239,8 @@ export class Bridge implements AsyncDisposable {
       this.#move("checking");
       this.#link.advance(result.truncateLsn);
       const primary = { ...this.#link.primaryOptions(), termStartLsn: result.termStartLsn };
+      const logStartLsn = result.history[0]?.lsn ?? result.termStartLsn;
+      this.#registrar.checkTermStart(logStartLsn, result.termStartLsn);
       const wantedLsns = (): readonly (Lsn | undefined)[] => this.#proposer.wantedLsns();
       this.#decoder = await compareWithAcceptors({
         primary,
@@ -230,6 +250,7 @@ export class Bridge implements AsyncDisposable {
         commonLsns: wantedLsns,
         commitLsn: this.#knownCommitLsn,
       });
+      await this.#registrar.register();
       const source = await openSource(primary, wantedLsns, this.#link.sourceHandlers());
       if (this.#abort.signal.aborted) {
         source.destroy();
@@ -243,11 +264,11 @@ export class Bridge implements AsyncDisposable {
   }
 
   #startStreaming(source: PostgresSource): void {
-    const { identity } = this.#link.ground;
+    const { identity, history } = this.#link.ground;
     const startLsn = source.receivedLsn;
     this.#link.begin(source);
     this.#ring = new WalRing({ startLsn, capacityBytes: this.#settings.ringBytes });
-    this.#decoder ??= new StreamDecoder(identity, TIMELINE_ID, startLsn, "record");
+    this.#decoder ??= new StreamDecoder(identity, history.ids, startLsn, "record");
     this.#decoder.resumeAt(startLsn);
     this.#move("streaming");
     this.#streamingSinceMs = this.#settings.clock.monotonicMs();

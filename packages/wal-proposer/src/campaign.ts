@@ -195,9 +195,7 @@ export class Campaign {
     });
     for (const acceptor of this.#shared.acceptors)
       if (acceptor.state === "wait-elected") this.#place(acceptor);
-    if (this.#shared.options.mode === "sync" && truncateLsn === termStartLsn)
-      this.#shared.finish({ type: "synced", lsn: termStartLsn });
-    else if (this.#shared.options.holdAfterElection !== true) this.release();
+    if (this.#shared.options.holdAfterElection !== true) this.release();
   }
 
   release(): void {

@@ -36,6 +36,8 @@ export type ProposerNotice =
   | { readonly type: "campaign"; readonly term: bigint }
   | { readonly type: "ended"; readonly reason: string; readonly detail: string }
   | { readonly type: "warning"; readonly warning: string; readonly detail: string }
+  /** An acceptor has been told of one of PostgreSQL's timelines. */
+  | { readonly type: "timeline-registered"; readonly detail: string }
   | { readonly type: "bridge-state"; readonly from: string; readonly to: string };
 
 const notices = channel(DIAGNOSTICS_CHANNEL);

@@ -27,7 +27,7 @@ import { publishNotice } from "./diagnostics.js";
 import { ProposerError } from "./errors.js";
 import { PrefixDigest } from "./prefix-digest.js";
 import type { StreamDecoder } from "./stream-decoder.js";
-import { delay } from "./timers.js";
+import { delay, withinTime } from "./timers.js";
 import type { Clock } from "./timers.js";
 
 /** How far below the start of a term the bytes are compared at most. */
@@ -186,21 +186,11 @@ function comparableEnd(options: DivergenceCheckOptions, own: PrefixDigest, voter
 /** One question with a time limit. */
 async function ask(options: DivergenceCheckOptions, voter: Voter, untilLsn: Lsn): Promise<string> {
   const { clock, timeoutMs, fromLsn } = options;
-  const cancel = new AbortController();
-  const stop = (): void => cancel.abort();
-  options.signal.addEventListener("abort", stop);
-  const timer = clock.setTimer(timeoutMs, stop);
-  try {
-    const ended = new Promise<never>((_, reject) => {
-      cancel.signal.addEventListener("abort", () => reject(new Error(`no digest within ${timeoutMs} ms`)));
-    });
-    const digest = await Promise.race([voter.digest(fromLsn, untilLsn, cancel.signal), ended]);
-    if (SHA256.test(digest)) return digest;
-    throw new Error(`${JSON.stringify(digest.slice(0, 100))} is no sha256`);
-  } finally {
-    timer.cancel();
-    options.signal.removeEventListener("abort", stop);
-  }
+  const digest = await withinTime(clock, timeoutMs, options.signal, (signal) =>
+    voter.digest(fromLsn, untilLsn, signal),
+  );
+  if (SHA256.test(digest)) return digest;
+  throw new Error(`${JSON.stringify(digest.slice(0, 100))} is no sha256`);
 }
 
 async function divergedError(

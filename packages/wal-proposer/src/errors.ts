@@ -5,6 +5,8 @@
  * RangeError, broken invariants inside this package are assertions. Compare `code`, not the class: npm may install
  * two copies of the package.
  */
+import type { RestartReason } from "./proposer-events.js";
+
 export type ProposerErrorCode =
   | "ERR_PROPOSER_CLOSED" // the proposer or bridge was closed before the operation could finish
   | "ERR_PROPOSER_SYNC" // acceptors could not be brought into agreement
@@ -13,7 +15,8 @@ export type ProposerErrorCode =
   | "ERR_BRIDGE_SYSTEM_ID" // PostgreSQL is not the cluster that was expected
   | "ERR_BRIDGE_VERSION" // PostgreSQL's major version is not 15 to 18
   | "ERR_BRIDGE_SETTING" // PostgreSQL shows a setting in a form that cannot be read
-  | "ERR_BRIDGE_TIMELINE_ID" // PostgreSQL runs on a timeline above 1, which is not supported yet
+  | "ERR_BRIDGE_TIMELINE_ID" // PostgreSQL's timeline has no history, has changed, or cannot be told to the acceptors
+  | "ERR_BRIDGE_TIMELINE_CONFLICT" // acceptors know of timelines that PostgreSQL's history does not have
   | "ERR_BRIDGE_STANDBY" // PostgreSQL is in recovery; a bridge needs a primary
   | "ERR_BRIDGE_SLOT_ACTIVE" // another bridge (or anything else) holds the retain slot
   | "ERR_BRIDGE_SLOT" // the retain slot exists but is not a physical one
@@ -29,6 +32,12 @@ export type ProposerErrorCode =
   | "ERR_BRIDGE_WAL_INVALID" // the decoder refused PostgreSQL's stream; `cause` says where and why
   | "ERR_BRIDGE_OVERREPORT"; // a position above what was received or committed was about to be reported
 
+/** Why acceptors could not be brought into agreement; see `SyncError`. */
+export type SyncFailure =
+  | RestartReason
+  | "timeout" // no quorum answered, or what it lacks could not be had, in the time given
+  | "mismatch"; // acceptors describe different clusters under one timeline
+
 /** Any expected failure of this package. */
 export class ProposerError extends Error {
   override readonly name = "ProposerError";
@@ -36,5 +45,14 @@ export class ProposerError extends Error {
   constructor(code: ProposerErrorCode, message: string, options?: ErrorOptions) {
     super(message, options);
     this.code = code;
+  }
+}
+
+/** ERR_PROPOSER_SYNC with its reason. */
+export class SyncError extends ProposerError {
+  readonly reason: SyncFailure;
+  constructor(reason: SyncFailure, detail: string) {
+    super("ERR_PROPOSER_SYNC", `${reason}: ${detail}`);
+    this.reason = reason;
   }
 }

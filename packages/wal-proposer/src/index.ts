@@ -2,8 +2,8 @@
  * The public face of @millrace/wal-proposer: an elected proposer that makes WAL durable on a quorum of acceptors,
  * and the bridge that feeds it from a stock PostgreSQL.
  */
-export { ProposerError } from "./errors.js";
-export type { ProposerErrorCode } from "./errors.js";
+export { ProposerError, SyncError } from "./errors.js";
+export type { ProposerErrorCode, SyncFailure } from "./errors.js";
 export { systemClock } from "./timers.js";
 export type { Clock, Timer } from "./timers.js";
 export { RING_BYTES_DEFAULT, WalRing } from "./wal-ring.js";
@@ -61,7 +61,9 @@ export type {
   BridgeStatus,
   CreateTimelineRequest,
   DigestSource,
+  PgTimelineRegistry,
 } from "./bridge-options.js";
+export type { PgTimeline } from "./postgres-history.js";
 export { DIVERGENCE_WINDOW_BYTES_DEFAULT } from "./divergence-check.js";
 export { SYNC_TIMEOUT_MS_DEFAULT, syncAcceptors } from "./sync-acceptors.js";
 export type { SyncOptions, SyncResult } from "./sync-acceptors.js";

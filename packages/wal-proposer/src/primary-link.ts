@@ -100,6 +100,7 @@ export class PrimaryLink {
     return {
       settings: this.#options.settings,
       systemId: this.#ground.identity.systemId,
+      history: this.#ground.history,
       reportIntervalMs: this.#ground.reportIntervalMs,
       termStartLsn: this.#options.positions().termStartLsn,
       signal: this.#options.signal,

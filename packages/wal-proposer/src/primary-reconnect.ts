@@ -123,7 +123,7 @@ async function sameGround(
 ): Promise<BridgeGround> {
   const { identity } = options.ground;
   const settings = { ...options.settings, expectSystemId: identity.systemId };
-  const ground = await prepareGround(settings, options.signal);
+  const ground = await prepareGround(settings, options.signal, identity.timelineId);
   if (ground.identity.segmentBytes === identity.segmentBytes && ground.identity.major === identity.major) {
     return ground;
   }
@@ -169,6 +169,7 @@ function resumeAt(options: ReconnectOptions, ground: BridgeGround, startLsn: Lsn
   const primary = {
     settings,
     systemId: ground.identity.systemId,
+    history: ground.history,
     reportIntervalMs: ground.reportIntervalMs,
     termStartLsn,
     signal,

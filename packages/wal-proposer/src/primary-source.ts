@@ -8,13 +8,16 @@
 import { distanceBytes, formatLsn, INVALID_LSN } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
 import type { ClientConnection } from "@millrace/pg-wire";
-import { checkIdentity, TIMELINE_ID } from "./bridge-ground.js";
+import { checkIdentity } from "./bridge-ground.js";
 import type { BridgeSettings } from "./bridge-options.js";
 import { CatchUpReader } from "./catch-up-reader.js";
+import type { CatchUpStream } from "./catch-up.js";
 import { ProposerError } from "./errors.js";
 import { connectReplication, identifySystem } from "./postgres-connection.js";
+import type { PostgresHistory } from "./postgres-history.js";
 import { PostgresSource, startReplication } from "./postgres-source.js";
 import type { SourceHandlers } from "./postgres-source.js";
+import { TimelineStream } from "./timeline-stream.js";
 
 /** What every connection of a term has in common. */
 export interface PrimaryOptions {
@@ -23,6 +26,7 @@ export interface PrimaryOptions {
     "postgres" | "applicationName" | "reportApply" | "ringBytes" | "clock"
   >;
   readonly systemId: bigint;
+  readonly history: PostgresHistory;
   readonly reportIntervalMs: number;
   readonly termStartLsn: Lsn;
   readonly signal: AbortSignal;
@@ -40,13 +44,13 @@ interface Checked {
  * @throws {ProposerError} ERR_BRIDGE_WAL_LOST, ERR_BRIDGE_SYSTEM_ID, ERR_BRIDGE_TIMELINE_ID, ERR_BRIDGE_POSTGRES
  */
 async function connectChecked(options: PrimaryOptions, applicationName: string): Promise<Checked> {
-  const { settings, systemId, termStartLsn, signal } = options;
+  const { settings, systemId, history, termStartLsn, signal } = options;
   const connection = await connectReplication(settings.postgres, applicationName, signal);
   const drop = (): void => connection.destroy();
   signal.addEventListener("abort", drop);
   try {
     const now = await identifySystem(connection);
-    checkIdentity(now, systemId);
+    checkIdentity(now, systemId, history.current.timelineId);
     checkNotLost(termStartLsn, now.flushLsn);
     return { connection, flushLsn: now.flushLsn };
   } catch (error) {
@@ -62,14 +66,16 @@ async function connectChecked(options: PrimaryOptions, applicationName: string):
  *
  * @throws {ProposerError} as `connectChecked`; that the WAL is gone shows when it is read
  */
-export async function openForCheck(options: PrimaryOptions, fromLsn: Lsn): Promise<CatchUpReader> {
-  const applicationName = `${options.settings.applicationName}_check`;
-  const { connection } = await connectChecked(options, applicationName);
-  return CatchUpReader.start(connection, {
-    fromLsn,
-    command: startReplication(fromLsn, TIMELINE_ID),
-    reportIntervalMs: options.reportIntervalMs,
-    clock: options.settings.clock,
+export function openForCheck(options: PrimaryOptions, fromLsn: Lsn): Promise<CatchUpStream> {
+  const { settings, reportIntervalMs } = options;
+  return TimelineStream.open(options.history, fromLsn, async (startLsn, timelineId) => {
+    const { connection } = await connectChecked(options, `${settings.applicationName}_check`);
+    return CatchUpReader.start(connection, {
+      fromLsn: startLsn,
+      command: startReplication(startLsn, timelineId),
+      reportIntervalMs,
+      clock: settings.clock,
+    });
   });
 }
 
@@ -83,7 +89,7 @@ export async function openSourceAt(
   chooseStart: () => Lsn,
   handlers: SourceHandlers,
 ): Promise<PostgresSource> {
-  const { settings, termStartLsn, reportIntervalMs, signal } = options;
+  const { settings, history, termStartLsn, reportIntervalMs, signal } = options;
   const { connection, flushLsn } = await connectChecked(options, settings.applicationName);
   const drop = (): void => connection.destroy();
   signal.addEventListener("abort", drop);
@@ -92,7 +98,7 @@ export async function openSourceAt(
     return await PostgresSource.open({
       connection,
       startLsn,
-      timelineId: TIMELINE_ID,
+      timelineId: history.current.timelineId,
       floorLsn: termStartLsn,
       reportApply: settings.reportApply,
       reportIntervalMs,

@@ -26,6 +26,8 @@ export interface ProposerHandlers {
   /** No acceptor will ask for WAL below this. */
   truncated(truncateLsn: Lsn): void;
   hotStandby(feedback: HotStandbyFeedback): void;
+  /** The acceptor with this index has a connection. */
+  connected?(acceptor: number): void;
   /** Mode "sync" only, once, and last: a quorum has committed everything below `lsn`. The owner closes. */
   synced?(lsn: Lsn): void;
   /** Once, and last: another proposer was elected, or this one cannot go on. All connections are closed. */
@@ -76,6 +78,8 @@ export interface AcceptorStatus {
   /** Bytes between what it has acknowledged and what there is; undefined before it has acknowledged anything. */
   readonly lagBytes: bigint | undefined;
   readonly catchingUp: boolean;
+  /** Why its last connection, or attempt, ended; undefined before the first end. */
+  readonly lastEnd: string | undefined;
   /** Bytes that wait for the kernel. */
   readonly queuedBytes: number;
 }

@@ -40,6 +40,7 @@ interface Slot {
   /** A connect effect that waits for its jitter. */
   connecting: Timer | undefined;
   attempts: number;
+  lastEnd: string | undefined;
   /** Woken when the send window opens or the connection closes. */
   roomWaiters: (() => void)[];
 }
@@ -69,6 +70,7 @@ export class Proposer implements Disposable {
       connection: undefined,
       connecting: undefined,
       attempts: 0,
+      lastEnd: undefined,
       roomWaiters: [],
     }));
     this.#core = new ProposerCore({
@@ -162,6 +164,7 @@ export class Proposer implements Disposable {
         streamingLsn: this.#core.wantsLsn(index),
         lagBytes: lag === undefined ? undefined : lag < 0n ? 0n : lag,
         catchingUp: this.#catchUp?.isRunning(index) ?? false,
+        lastEnd: slot.lastEnd,
         queuedBytes: slot.connection?.queuedBytes ?? 0,
       };
     });
@@ -321,6 +324,7 @@ export class Proposer implements Disposable {
       handlers: {
         opened: () => {
           publishNotice({ type: "acceptor-open", acceptor: slot.name });
+          this.#options.handlers.connected?.(acceptor);
           this.#dispatch({ type: "connected", acceptor, nowMs: this.#nowMs() });
         },
         message: (message: AcceptorMessage) => {
@@ -345,6 +349,7 @@ export class Proposer implements Disposable {
     slot.connecting?.cancel();
     slot.connecting = undefined;
     slot.connection = undefined;
+    slot.lastEnd = reason;
     this.#pumpSoon.delete(acceptor);
     this.#catchUp?.cancel(acceptor);
     wakeAll(slot);

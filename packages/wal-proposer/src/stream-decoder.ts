@@ -1,5 +1,5 @@
 /**
- * Watches that what comes from PostgreSQL is WAL: of this cluster and timeline, whole, with right checksums, each
+ * Watches that what comes from PostgreSQL is WAL: of this cluster and its timelines, whole, with right checksums, each
  * record naming the one before as its predecessor.
  *
  * One decoder follows the log through a whole term. It may have begun below the term's start, at the divergence
@@ -19,10 +19,13 @@ export class StreamDecoder {
   readonly #decoder: WalDecoder;
   #skipBytes = 0;
 
-  /** @param start "record" if one begins at `startLsn`; "anywhere" if that is a page's start with one under way */
+  /**
+   * @param timelines those of PostgreSQL's history; the decoder sees to it that they only rise
+   * @param start "record" if one begins at `startLsn`; "anywhere" if that is a page's start with one under way
+   */
   constructor(
     identity: Pick<PostgresIdentity, "major" | "segmentBytes" | "systemId">,
-    timelineId: number,
+    timelines: ReadonlySet<number>,
     startLsn: Lsn,
     start: WalStartMode,
   ) {
@@ -31,7 +34,7 @@ export class StreamDecoder {
       pgMajor: identity.major,
       segmentBytes: identity.segmentBytes,
       systemId: identity.systemId,
-      timelines: new Set([timelineId]),
+      timelines,
       start,
     });
   }

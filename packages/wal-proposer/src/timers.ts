@@ -63,6 +63,35 @@ export function delay(clock: Clock, delayMs: number, signal?: AbortSignal): Prom
   });
 }
 
+/**
+ * Runs `work` and gives up on it after `limitMs`: the signal that it gets is aborted then, and when `signal` is.
+ *
+ * @throws what `work` throws, or an Error that names the limit
+ */
+export async function withinTime<T>(
+  clock: Clock,
+  limitMs: number,
+  signal: AbortSignal,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const cancel = new AbortController();
+  const stop = (): void => cancel.abort();
+  signal.addEventListener("abort", stop);
+  if (signal.aborted) stop();
+  const timer = clock.setTimer(limitMs, stop);
+  try {
+    const ended = new Promise<never>((_, reject) => {
+      const refuse = (): void => reject(new Error(`no answer within ${limitMs} ms`));
+      if (cancel.signal.aborted) refuse();
+      else cancel.signal.addEventListener("abort", refuse);
+    });
+    return await Promise.race([work(cancel.signal), ended]);
+  } finally {
+    timer.cancel();
+    signal.removeEventListener("abort", stop);
+  }
+}
+
 /** Spread of a jittered delay to either side: a fifth, so that acceptors that came back together spread out. */
 const JITTER = 0.2;
 

@@ -251,7 +251,21 @@ test("unsuitable servers are refused with their own codes", async () => {
   const cases: [string, (postgres: FakePostgres) => void][] = [
     ["ERR_BRIDGE_VERSION", (postgres) => (postgres.serverVersion = "14.9")],
     ["ERR_BRIDGE_VERSION", (postgres) => (postgres.serverVersion = "19devel")],
-    ["ERR_BRIDGE_TIMELINE_ID", (postgres) => (postgres.timelineId = 2)],
+    ["ERR_BRIDGE_TIMELINE_ID", (postgres) => (postgres.timelineId = 2)], // no history file
+    [
+      "ERR_BRIDGE_TIMELINE_ID",
+      (postgres) => {
+        postgres.timelineId = 2;
+        postgres.history = "2\t0/3000000\tits own ancestor\n";
+      },
+    ],
+    [
+      "ERR_BRIDGE_TIMELINE_ID", // and no way to tell the acceptors
+      (postgres) => {
+        postgres.timelineId = 2;
+        postgres.history = "1\t0/3000000\tno recovery target specified\n";
+      },
+    ],
     ["ERR_BRIDGE_SETTING", (postgres) => postgres.settings.set("wal_segment_size", "17MB")],
     ["ERR_BRIDGE_SETTING", (postgres) => postgres.settings.set("wal_segment_size", "much")],
     ["ERR_BRIDGE_SETTING", (postgres) => postgres.settings.set("synchronous_standby_names", "ANY (")],

@@ -259,16 +259,23 @@ test("an acceptor in the last possible term is left alone", () => {
   expect(harness.core.term).toBe(1n);
 });
 
-// Aim: sync mode leaves no trace on empty acceptors and none on ones that need nothing. Method: both outcomes.
-test("sync mode ends at once when there is nothing to do", () => {
+// Aim: sync mode leaves no trace on empty acceptors. Method: a quorum without any WAL.
+test("sync mode ends at once when there is no log", () => {
   const empty = new Harness({ mode: "sync", systemId: 0n, bootstrapLsn: lsn(0) });
   const nothing = empty.elect([0, 1], {}, { flush: 0, history: [] });
   expect(only(nothing, "restart")[0]).toMatchObject({ reason: "empty_timeline" });
   expect(only(nothing, "send").map(({ message }) => message.type)).not.toContain("elected");
+});
+
+// Aim: that everybody has all WAL is not enough: the commit position has to be on disk, too. Method: acceptors of which
+// the first vote says that nobody needs anything below the end.
+test("sync mode waits for persisted commits where nobody lacks WAL", () => {
   const done = new Harness({ mode: "sync", systemId: 0n, bootstrapLsn: lsn(0) });
   const effects = done.elect([0, 1], {}, { truncate: START });
-  expect(effects.at(-1)).toEqual({ type: "synced", lsn: lsn(START) });
-  expect(only(effects, "send").map(({ message }) => message.type)).not.toContain("elected");
+  expect(only(effects, "synced")).toEqual([]);
+  for (const acceptor of [0, 1]) expect(only(done.ack(acceptor, START), "synced")).toEqual([]);
+  expect(only(done.ack(0, START, { commitLsn: lsn(START) }), "synced")).toEqual([]);
+  expect(done.ack(1, START, { commitLsn: lsn(START) }).at(-1)).toEqual({ type: "synced", lsn: lsn(START) });
 });
 
 // Aim: sync mode waits for persisted commits of a quorum and of every connected acceptor. Method: one after another.

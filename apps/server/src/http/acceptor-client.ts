@@ -7,6 +7,8 @@
 import { formatLsn, tryParseLsn } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
 import { parseJson, stringifyJson } from "@millrace/wal-acceptor";
+import { ProposerError } from "@millrace/wal-proposer";
+import type { PgTimeline } from "@millrace/wal-proposer";
 import type { Configuration } from "@millrace/wal-protocol";
 import { z } from "zod";
 
@@ -79,6 +81,16 @@ export interface RequestOptions {
   readonly timeoutMs?: number;
 }
 
+/** A server that answered, with another status than success. */
+class HttpStatusError extends ServerError {
+  readonly status: number;
+
+  constructor(url: string, status: number, text: string) {
+    super("ERR_SERVER_HTTP", `${url} answered ${status}: ${text.slice(0, 300)}`);
+    this.status = status;
+  }
+}
+
 async function request(url: string, init: RequestInit, options: RequestOptions): Promise<string> {
   const { token, timeoutMs = REQUEST_TIMEOUT_MS } = options;
   let response: Response;
@@ -97,9 +109,7 @@ async function request(url: string, init: RequestInit, options: RequestOptions):
   } catch (cause) {
     throw new ServerError("ERR_SERVER_HTTP", `${url}: ${describeError(cause)}`, { cause });
   }
-  if (!response.ok) {
-    throw new ServerError("ERR_SERVER_HTTP", `${url} answered ${response.status}: ${text.slice(0, 300)}`);
-  }
+  if (!response.ok) throw new HttpStatusError(url, response.status, text);
   return text;
 }
 
@@ -168,6 +178,71 @@ export async function fetchTimeline(
     };
   } catch (cause) {
     throw new ServerError("ERR_SERVER_HTTP", `${url}: the answer is not a timeline status`, { cause });
+  }
+}
+
+const pgTimelinesSchema = z.looseObject({
+  pg_timelines: z.array(
+    z.looseObject({
+      timeline_id: z.number().int().min(1).max(0xffff_ffff),
+      begin_lsn: lsn,
+      parent_tli: z.number().int().nullable(),
+      history: z.string(),
+    }),
+  ),
+});
+
+/**
+ * What the acceptor at `baseUrl` knows of PostgreSQL's timelines, oldest first.
+ *
+ * @throws {ServerError} ERR_SERVER_HTTP
+ */
+export async function fetchPgTimelines(
+  baseUrl: string,
+  tenantId: string,
+  timelineId: string,
+  token?: string,
+): Promise<readonly PgTimeline[]> {
+  const url = `${baseUrl}/v1/tenant/${tenantId}/timeline/${timelineId}`;
+  const text = await fetchText(url, { token });
+  try {
+    return pgTimelinesSchema.parse(parseJson(text)).pg_timelines.map((entry) => ({
+      timelineId: entry.timeline_id,
+      beginLsn: entry.begin_lsn,
+      parentId: entry.parent_tli ?? undefined,
+      history: entry.history,
+    }));
+  } catch (cause) {
+    throw new ServerError("ERR_SERVER_HTTP", `${url}: the answer does not tell of PostgreSQL's timelines`, {
+      cause,
+    });
+  }
+}
+
+/**
+ * Tells the acceptor at `baseUrl` where one of PostgreSQL's timelines begins.
+ *
+ * @throws {ProposerError} ERR_BRIDGE_TIMELINE_CONFLICT if that contradicts what it knows
+ * @throws {ServerError} ERR_SERVER_HTTP
+ */
+export async function registerPgTimeline(
+  baseUrl: string,
+  tenantId: string,
+  timelineId: string,
+  pgTimeline: PgTimeline,
+  token?: string,
+): Promise<void> {
+  const url = `${baseUrl}/v1/tenant/${tenantId}/timeline/${timelineId}/pg_timelines/${pgTimeline.timelineId}`;
+  const body = stringifyJson({
+    begin_lsn: formatLsn(pgTimeline.beginLsn),
+    parent_tli: pgTimeline.parentId ?? null,
+    history: pgTimeline.history,
+  });
+  try {
+    await request(url, { method: "PUT", body }, { token });
+  } catch (cause) {
+    if (!(cause instanceof HttpStatusError) || cause.status !== 409) throw cause;
+    throw new ProposerError("ERR_BRIDGE_TIMELINE_CONFLICT", cause.message, { cause });
   }
 }
 

@@ -12,13 +12,25 @@ import { formatLsn, toLsn } from "@millrace/lsn";
 import { parseConnectionUrl } from "@millrace/pg-wire";
 import type { ClientOptions } from "@millrace/pg-wire";
 import { Bridge, DIAGNOSTICS_CHANNEL } from "@millrace/wal-proposer";
-import type { BridgeAcceptor, BridgeEnd, DigestSource, ProposerNotice } from "@millrace/wal-proposer";
+import type {
+  BridgeAcceptor,
+  BridgeEnd,
+  DigestSource,
+  ProposerNotice,
+  PgTimelineRegistry,
+} from "@millrace/wal-proposer";
 
 import type { BridgeConfiguration } from "../configuration/bridge-options.js";
 import { formatHostPort } from "../configuration/values.js";
 import type { HostPort } from "../configuration/values.js";
 import { describeError, EXIT, ServerError } from "../errors.js";
-import { createTimelineOn, fetchDigest, fetchNodeId } from "../http/acceptor-client.js";
+import {
+  createTimelineOn,
+  fetchDigest,
+  fetchNodeId,
+  fetchPgTimelines,
+  registerPgTimeline,
+} from "../http/acceptor-client.js";
 import { createBridgeApi } from "../http/bridge-api.js";
 import { listenHttp } from "../http/listen.js";
 import type { HttpListener } from "../http/listen.js";
@@ -44,6 +56,7 @@ const LEVELS: Readonly<Record<ProposerNotice["type"], "debug" | "info" | "warn" 
   campaign: "info",
   "bridge-state": "info",
   "catch-up-finished": "info",
+  "timeline-registered": "info",
   donor: "info",
   ended: "info",
   "acceptor-connecting": "debug",
@@ -120,18 +133,28 @@ async function describeAcceptors(
   );
 }
 
-/** Without every acceptor's HTTP side the bytes below a term cannot be compared; the bridge warns then. */
-function digestSource(
+function httpOf({ httpUrl }: BridgeAcceptor): string {
+  if (httpUrl === undefined) throw new ServerError("ERR_SERVER_OPTION", "the acceptor has no HTTP address");
+  return httpUrl;
+}
+
+/**
+ * What a bridge asks of acceptors over HTTP. Without their addresses the bytes below a term cannot be compared, of which
+ * the bridge warns, and only timeline 1 can be bridged.
+ */
+function managementOf(
   configuration: BridgeConfiguration,
   token: string | undefined,
-): { readonly digest?: DigestSource } {
+): { readonly digest?: DigestSource; readonly pgTimelines?: PgTimelineRegistry } {
   if (configuration.acceptorHttp === undefined) return {};
   const { tenant: tenantId, timeline: timelineId } = configuration;
   return {
-    async digest({ httpUrl }, fromLsn, untilLsn) {
-      if (httpUrl === undefined)
-        throw new ServerError("ERR_SERVER_OPTION", "the acceptor has no HTTP address");
-      return await fetchDigest(httpUrl, { tenantId, timelineId, fromLsn, untilLsn }, token);
+    digest: async (acceptor, fromLsn, untilLsn) =>
+      await fetchDigest(httpOf(acceptor), { tenantId, timelineId, fromLsn, untilLsn }, token),
+    pgTimelines: {
+      list: async (acceptor) => await fetchPgTimelines(httpOf(acceptor), tenantId, timelineId, token),
+      register: async (acceptor, pgTimeline) =>
+        await registerPgTimeline(httpOf(acceptor), tenantId, timelineId, pgTimeline, token),
     },
   };
 }
@@ -157,7 +180,7 @@ async function openBridge(configuration: BridgeConfiguration, logger: Logger): P
       await createTimelineOn(httpUrl, request, token);
       logger.info({ acceptor: httpUrl }, "timeline created");
     },
-    ...digestSource(configuration, token),
+    ...managementOf(configuration, token),
     applicationName: configuration.applicationName,
     retainSlot: configuration.retainSlot,
     ringBytes: configuration.ringBytes,

@@ -30,6 +30,8 @@ export class FakePostgres {
   serverVersion = "15.18";
   systemId = 42n;
   timelineId = 1;
+  /** The history file of its timeline; "" stands for none. */
+  history = "";
   flushLsn: Lsn;
   inRecovery = false;
   /** Without a restart position it reserves nothing. */
@@ -118,6 +120,11 @@ export class FakePostgres {
     if (query === "IDENTIFY_SYSTEM") {
       return row(String(this.systemId), String(this.timelineId), formatLsn(this.flushLsn), null);
     }
+    if (query.startsWith("TIMELINE_HISTORY ")) {
+      if (this.history === "")
+        return { code: "58P01", message: "could not open file: No such file or directory" };
+      return row("00000002.history", this.history);
+    }
     if (query.startsWith("SHOW ")) return row(this.settings.get(query.slice(5)) ?? "");
     if (query.includes("pg_is_in_recovery")) return row(this.inRecovery ? "t" : "f");
     if (query.startsWith("READ_REPLICATION_SLOT")) {
@@ -142,7 +149,7 @@ export class FakePostgres {
   }
 
   async #stream(connection: ServerConnection, query: string): Promise<QueryError | undefined> {
-    const match = /^START_REPLICATION (SLOT "\w+" )?PHYSICAL (\S+) TIMELINE 1$/.exec(query);
+    const match = /^START_REPLICATION (SLOT "\w+" )?PHYSICAL (\S+) TIMELINE \d+$/.exec(query);
     if (match === null) return { code: "42601", message: `unexpected: ${query}` };
     const hasSlot = match[1] !== undefined;
     const error = hasSlot ? this.slotErrors.shift() : undefined;

@@ -260,6 +260,13 @@ export class TestAcceptor implements AsyncDisposable {
         await connection.sendReadyForQuery();
         continue;
       }
+      if (query === "SHOW wal_segment_size") {
+        const segmentBytes = this.#state?.timeline.wal?.segmentBytes ?? 16 * 1024 * 1024;
+        const columns = [{ name: "wal_segment_size", type: "text" as const }];
+        await connection.sendRows(columns, [[`${segmentBytes / (1024 * 1024)}MB`]], "SHOW");
+        await connection.sendReadyForQuery();
+        continue;
+      }
       const donation = /^START_REPLICATION PHYSICAL (\S+) \(term='(\d+)'\)$/.exec(query);
       if (donation !== null) {
         await this.#donate(connection, parseLsn(donation[1] ?? ""), BigInt(donation[2] ?? ""));
