@@ -1,0 +1,59 @@
+// A thread with a ring of its own, or one that waits for another thread's. See foreign-ring.test.ts.
+import { parentPort, workerData } from "node:worker_threads";
+import { addressOf, COMPLETION_WORDS, ForeignRing, OPCODE, Ring } from "../dist/index.js";
+
+const { mode, fd } = workerData;
+
+function nops(count) {
+  const ring = Ring.create({ entries: 8 });
+  for (let user = 0; user < count; user++) ring.prepare(OPCODE.nop, 0, -1, 0, 0, 0, 0, 0, user, 0);
+  ring.submit();
+  parentPort.postMessage(ring.id);
+  parentPort.once("message", () => undefined); // stays until it is terminated
+}
+
+function read(memory) {
+  const ring = Ring.create({ entries: 8 });
+  ring.prepare(OPCODE.read, 0, fd, 0, addressOf(new Uint8Array(memory)), memory.byteLength, 0, 0, 77, 0);
+  ring.submit();
+  parentPort.postMessage(ring.id);
+  parentPort.once("message", () => undefined);
+}
+
+function wait(id, entered) {
+  const foreign = ForeignRing.attach(id);
+  Atomics.store(entered, 0, 1);
+  Atomics.notify(entered, 0);
+  parentPort.postMessage(foreign.wait(1));
+}
+
+/** Reads 4 KiB again and again, woken by the poll; with a limit the bytes are told and the thread just ends. */
+function polled(limit) {
+  const ring = Ring.create({ entries: 8 });
+  const out = new Int32Array(8 * COMPLETION_WORDS);
+  const target = new Uint8Array(new SharedArrayBuffer(4096));
+  let started = 0;
+  let bytes = 0;
+  const next = () => {
+    ring.prepare(OPCODE.read, 0, fd, 4096 * (started % 256), addressOf(target), 4096, 0, 0, started, 0);
+    started += 1;
+    ring.submit();
+  };
+  const poll = ring.onReadable(() => {
+    const count = ring.reap(out, 8);
+    for (let index = 0; index < count; index++) bytes += out[index * COMPLETION_WORDS + 2];
+    if (started < limit) next();
+    else if (bytes === limit * 4096) {
+      parentPort.postMessage(bytes);
+      poll.unref(); // and neither the poll nor the ring is ever closed
+    }
+  });
+  parentPort.postMessage(ring.id);
+  next();
+}
+
+if (mode === "nops") nops(workerData.count);
+else if (mode === "read") read(workerData.memory);
+else if (mode === "wait") wait(workerData.id, workerData.entered);
+else if (mode === "polled") polled(100);
+else polled(Number.POSITIVE_INFINITY);
