@@ -6,12 +6,7 @@
  * missing (`--jitless`) or refuses to compile, the answer is no kernel, for good: the caller has JavaScript.
  */
 import { INPUT_AT, INPUT_BYTES_MAX, kernelModule, kernelTables } from "./crc32c-module.js";
-
-/** The part of the WebAssembly interface that is used; TypeScript declares it only together with the DOM. */
-export interface WebAssemblyLike {
-  readonly Module: new (bytes: Uint8Array<ArrayBuffer>) => object;
-  readonly Instance: new (module: object) => { readonly exports: unknown };
-}
+import type { WebAssemblyLike } from "./webassembly.js";
 
 interface Exports {
   readonly memory: { readonly buffer: ArrayBuffer };
@@ -63,9 +58,4 @@ export function tryCreateKernel(webAssembly: WebAssemblyLike | undefined): Crc32
     // Not compiled (an embedder may forbid it) or out of memory: slower, not wrong.
     return undefined;
   }
-}
-
-/** This runtime's WebAssembly; undefined under `--jitless`. */
-export function runtimeWebAssembly(): WebAssemblyLike | undefined {
-  return (globalThis as { WebAssembly?: WebAssemblyLike }).WebAssembly;
 }

@@ -71,7 +71,7 @@ export function kernelModule(): Uint8Array<ArrayBuffer> {
   return assembleModule({
     parameterCount: PARAMETERS,
     localCount: Object.keys(LOCAL).length - PARAMETERS,
-    pages: 1,
+    memory: { pages: 1 },
     body: [
       ...threeLanes(LONG_LANE_BYTES, LONG_SHIFT_AT),
       ...threeLanes(SHORT_LANE_BYTES, SHORT_SHIFT_AT),

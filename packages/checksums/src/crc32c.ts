@@ -4,10 +4,12 @@
  * Checksums are unsigned 32-bit numbers with the usual inversions, so that the value of no bytes is 0 and a checksum
  * can be continued by passing it back in.
  */
+import { checkBytes } from "./arguments.js";
 import { updateInJavaScript } from "./crc32c-javascript.js";
-import { runtimeWebAssembly, tryCreateKernel } from "./crc32c-kernel.js";
+import { tryCreateKernel } from "./crc32c-kernel.js";
 import type { Crc32cKernel } from "./crc32c-kernel.js";
 import { multiply, powerOfX8 } from "./polynomial.js";
+import { runtimeWebAssembly } from "./webassembly.js";
 
 /**
  * Shortest input that goes to WebAssembly, bytes. Below it the call and the copy cost more than the lookups save; where
@@ -88,13 +90,6 @@ export function combineCrc32c(first: number, second: number, secondBytes: number
     throw new RangeError(`not a number of bytes: ${String(secondBytes)}`);
   }
   return (multiply(powerOfX8(secondBytes), first) ^ second) >>> 0;
-}
-
-/** An ArrayBuffer or a DataView has no elements to read, and would pass for empty. */
-function checkBytes(bytes: Uint8Array): void {
-  // Not `instanceof`: Node's buffers are made in another realm than the code of some test runners.
-  if (!ArrayBuffer.isView(bytes) || bytes.BYTES_PER_ELEMENT !== 1)
-    throw new TypeError("expected a Uint8Array");
 }
 
 function checkChecksum(checksum: number): void {

@@ -1,2 +1,5 @@
-/** The public face of @millrace/checksums: CRC-32C, the checksum of PostgreSQL's WAL records and control file. */
+/** The public face of @millrace/checksums: the two checksums of PostgreSQL, of WAL records and of pages. */
 export { combineCrc32c, Crc32c, crc32c, crc32cMethod } from "./crc32c.js";
+export { createPageChecksummer, pageChecksum, pageChecksumMethod, verifyPage } from "./page-checksum.js";
+export type { PageChecksummer, PageState } from "./page-checksum.js";
+export type { MemoryLike } from "./webassembly.js";

@@ -5,10 +5,11 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { updateInJavaScript } from "../src/crc32c-javascript.js";
-import { Crc32cKernel, runtimeWebAssembly } from "../src/crc32c-kernel.js";
+import { Crc32cKernel } from "../src/crc32c-kernel.js";
 import { INPUT_BYTES_MAX, LONG_LANE_BYTES, SHORT_LANE_BYTES } from "../src/crc32c-module.js";
 import { KERNEL_BYTES_MIN } from "../src/crc32c.js";
 import { combineCrc32c, Crc32c, crc32c, crc32cMethod } from "../src/index.js";
+import { runtimeWebAssembly } from "../src/webassembly.js";
 import { bitwiseCrc32c, noise } from "./model.js";
 
 const kernel = new Crc32cKernel(requireWebAssembly());
