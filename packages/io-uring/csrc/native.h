@@ -45,7 +45,7 @@ struct ring {
   size_t rings_bytes;
   uint8_t *sqes;
   size_t sqes_bytes;
-  _Atomic uint32_t *cq_head, *cq_tail, *sq_flags;
+  _Atomic uint32_t *sq_head, *cq_head, *cq_tail, *sq_flags;
   uint32_t cq_mask;
   struct uring_cqe *cqes;
   napi_ref lent[2];       /* the owner's ArrayBuffers over `rings` and `sqes` */
@@ -94,6 +94,9 @@ int ring_wait(const struct ring *ring, uint32_t wait_for);
 int ring_register(int fd, uint32_t opcode, const void *argument, uint32_t count);
 uint32_t ring_ready(const struct ring *ring);
 uint32_t ring_reap(struct ring *ring, struct uring_cqe *target, uint32_t max);
+uint32_t ring_peek(const struct ring *ring, struct uring_cqe *target, uint32_t max);
+bool ring_advance(struct ring *ring, uint32_t count);
+uint32_t ring_in_kernel(const struct ring *ring);
 int ring_probe(uint32_t *features);
 
 /* ring-table.c */

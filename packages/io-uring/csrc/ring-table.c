@@ -212,8 +212,7 @@ static napi_value ring_register_call(napi_env env, napi_callback_info info) {
   }
 }
 
-/* foreignReap(id, target, max): completions copied, or a negative errno. */
-static napi_value foreign_reap(napi_env env, napi_callback_info info) {
+static napi_value foreign_copy(napi_env env, napi_callback_info info, bool takes) {
   struct call call = call_begin(env, info);
   int32_t id;
   uint32_t max;
@@ -224,7 +223,42 @@ static napi_value foreign_reap(napi_env env, napi_callback_info info) {
     return call_end(&call, -EINVAL);
   struct ring *ring = foreign_begin(id);
   if (ring == NULL) return call_end(&call, -EBADF);
-  uint32_t count = ring_reap(ring, (struct uring_cqe *)target, max);
+  struct uring_cqe *completions = (struct uring_cqe *)target;
+  uint32_t count = takes ? ring_reap(ring, completions, max) : ring_peek(ring, completions, max);
+  foreign_end(ring);
+  return call_end(&call, count);
+}
+
+/* foreignReap(id, target, max): completions copied, or a negative errno. */
+static napi_value foreign_reap(napi_env env, napi_callback_info info) {
+  return foreign_copy(env, info, true);
+}
+
+/* foreignPeek(id, target, max): the same, but they stay in the queue. */
+static napi_value foreign_peek(napi_env env, napi_callback_info info) {
+  return foreign_copy(env, info, false);
+}
+
+/* foreignAdvance(id, count): 0, -EINVAL if there are not as many, -EBADF. */
+static napi_value foreign_advance(napi_env env, napi_callback_info info) {
+  struct call call = call_begin(env, info);
+  int32_t id;
+  uint32_t count;
+  if (!get_i32(&call, 0, &id) || !get_u32(&call, 1, &count)) return call_end(&call, -EINVAL);
+  struct ring *ring = foreign_begin(id);
+  if (ring == NULL) return call_end(&call, -EBADF);
+  bool advanced = ring_advance(ring, count);
+  foreign_end(ring);
+  return call_end(&call, advanced ? 0 : -EINVAL);
+}
+
+/* Entries the kernel has taken and not completed, or -EBADF. */
+static napi_value foreign_in_kernel(napi_env env, napi_callback_info info) {
+  struct call call = call_begin(env, info);
+  int32_t id;
+  struct ring *ring = get_i32(&call, 0, &id) ? foreign_begin(id) : NULL;
+  if (ring == NULL) return call_end(&call, -EBADF);
+  uint32_t count = ring_in_kernel(ring);
   foreign_end(ring);
   return call_end(&call, count);
 }
@@ -329,6 +363,8 @@ const struct method ring_methods[] = {
     {"ringRegister", ring_register_call}, {"foreignReap", foreign_reap},
     {"foreignWait", foreign_wait},       {"foreignReady", foreign_ready},
     {"foreignIsOrphan", foreign_is_orphan}, {"foreignCloseOrphan", foreign_close_orphan},
+    {"foreignPeek", foreign_peek},       {"foreignAdvance", foreign_advance},
+    {"foreignInKernel", foreign_in_kernel},
     {"orphans", orphans},                {"probe", probe},
     METHODS_END,
 };

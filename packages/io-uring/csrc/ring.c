@@ -58,6 +58,7 @@ int ring_open(uint32_t entries, uint32_t flags, uint32_t cq_entries, struct urin
   ring->entries = params->sq_entries;
   ring->cq_entries = params->cq_entries;
   ring->features = params->features;
+  ring->sq_head = (_Atomic uint32_t *)(ring->rings + params->sq_off.head);
   ring->cq_head = (_Atomic uint32_t *)(ring->rings + params->cq_off.head);
   ring->cq_tail = (_Atomic uint32_t *)(ring->rings + params->cq_off.tail);
   ring->sq_flags = (_Atomic uint32_t *)(ring->rings + params->sq_off.flags);
@@ -104,12 +105,32 @@ int ring_wait(const struct ring *ring, uint32_t wait_for) {
   return 0;
 }
 
-static uint32_t ring_copy(struct ring *ring, struct uring_cqe *target, uint32_t max) {
+/* Copies completions and leaves them: the same ones come again. */
+uint32_t ring_peek(const struct ring *ring, struct uring_cqe *target, uint32_t max) {
   uint32_t count = ring_queued(ring);
   if (count > max) count = max;
   uint32_t head = atomic_load_explicit(ring->cq_head, memory_order_relaxed);
   for (uint32_t index = 0; index < count; index++) target[index] = ring->cqes[(head + index) & ring->cq_mask];
+  return count;
+}
+
+/* Behind the head the kernel may write. */
+bool ring_advance(struct ring *ring, uint32_t count) {
+  if (count > ring_queued(ring)) return false;
+  uint32_t head = atomic_load_explicit(ring->cq_head, memory_order_relaxed);
   atomic_store_explicit(ring->cq_head, head + count, memory_order_release);
+  return true;
+}
+
+/* Entries the kernel has taken and not completed: each taken one makes one completion. */
+uint32_t ring_in_kernel(const struct ring *ring) {
+  uint32_t completed = atomic_load_explicit(ring->cq_tail, memory_order_acquire);
+  return atomic_load_explicit(ring->sq_head, memory_order_acquire) - completed;
+}
+
+static uint32_t ring_copy(struct ring *ring, struct uring_cqe *target, uint32_t max) {
+  uint32_t count = ring_peek(ring, target, max);
+  ring_advance(ring, count);
   return count;
 }
 

@@ -61,6 +61,30 @@ export class ForeignRing {
     return count;
   }
 
+  /** As Ring.peek; -EBADF if the ring is gone. */
+  peek(out: Int32Array, max: number): number {
+    if (!(out instanceof Int32Array)) throw new TypeError("out is not an Int32Array");
+    if (!Number.isInteger(max) || max < 0 || out.length < max * CQE_WORDS)
+      throw new RangeError(`max: ${max}, room: ${out.length} words`);
+    const count = this.#native.foreignPeek(this.id, out, max);
+    if (count > 0) faultCompletions(out, count);
+    return count;
+  }
+
+  /** As Ring.advance, but returns 0, -EINVAL if there are not as many completions, or -EBADF if the ring is gone. */
+  advance(count: number): number {
+    if (!Number.isInteger(count) || count < 0) throw new RangeError(`count: ${count}`);
+    return this.#native.foreignAdvance(this.id, count);
+  }
+
+  /**
+   * Requests that the kernel has taken and not completed; -EBADF if the ring is gone. With the ring's thread gone and
+   * nothing ready, 0 says that the kernel has let go of all memory.
+   */
+  get inKernel(): number {
+    return this.#native.foreignInKernel(this.id);
+  }
+
   /**
    * Blocks the thread until `minComplete` completions can be reaped, those that are there already included. Wait only
    * for what is in flight and cannot be reaped by another thread meanwhile, or it blocks forever.

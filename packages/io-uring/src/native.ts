@@ -45,6 +45,9 @@ export interface Native {
     offset: number,
   ): number;
   foreignReap(id: number, target: Int32Array, max: number): number;
+  foreignPeek(id: number, target: Int32Array, max: number): number;
+  foreignAdvance(id: number, count: number): number;
+  foreignInKernel(id: number): number;
   foreignWait(id: number, waitFor: number): number;
   foreignReady(id: number): number;
   foreignIsOrphan(id: number): number;

@@ -246,6 +246,36 @@ export class Ring implements Disposable {
   }
 
   /**
+   * Copies completions as `reap` does, but leaves them in the queue: the same ones come again until `advance`. For those
+   * who must have noted a completion somewhere safe before the kernel hears that it was seen. Does not look for
+   * completions that the kernel keeps back because the queue was full.
+   *
+   * @throws as reap
+   */
+  peek(out: Int32Array, max: number): number {
+    this.#mustBeOpen();
+    if (!(max >= 0 && out.length >= max * CQE_WORDS))
+      throw new RangeError(`max: ${max}, room: ${out.length} words`);
+    const count = this.#look(out, 0, max);
+    faultCompletions(out, count);
+    return count;
+  }
+
+  /**
+   * Takes the oldest completions out of the queue, after they were peeked at.
+   *
+   * @param count 0 to as many as there are
+   * @throws {UringError} ERR_URING_CLOSED
+   */
+  advance(count: number): void {
+    this.#mustBeOpen();
+    const ready =
+      (Atomics.load(this.#rings, this.#cqTailWord) - (this.#rings[this.#cqHeadWord] as number)) | 0;
+    if (!(count >= 0 && count <= ready)) throw new RangeError(`count: ${count}, ready: ${ready}`);
+    if (count > 0) this.#take(count);
+  }
+
+  /**
    * Calls `callback` from the event loop whenever there is something to reap. It is called again and again until
    * the queue is empty, so reap in it. Keeps the loop alive; see RingPoll.unref.
    *
@@ -343,7 +373,14 @@ export class Ring implements Disposable {
     return (flags & SQ_FLAGS_ENTER_TO_REAP) !== 0 && this.#native.ringEnter(this.id, 0, 0, 1) >= 0;
   }
 
+  /** Copies and takes, from index `from` of `out` on. */
   #copy(out: Int32Array, from: number, max: number): number {
+    const count = this.#look(out, from, max);
+    if (count > 0) this.#take(count);
+    return count;
+  }
+
+  #look(out: Int32Array, from: number, max: number): number {
     const rings = this.#rings;
     const head = rings[this.#cqHeadWord] as number;
     const ready = (Atomics.load(rings, this.#cqTailWord) - head) | 0;
@@ -357,9 +394,13 @@ export class Ring implements Disposable {
       out[target + 3] = rings[word + 3] as number;
       target += CQE_WORDS;
     }
-    // Only now: behind the head the kernel may write.
-    if (count > 0) Atomics.store(rings, this.#cqHeadWord, (head + count) | 0);
     return count;
+  }
+
+  /** Only when they are safe: behind the head the kernel may write. */
+  #take(count: number): void {
+    const head = this.#rings[this.#cqHeadWord] as number;
+    Atomics.store(this.#rings, this.#cqHeadWord, (head + count) | 0);
   }
 
   #register(

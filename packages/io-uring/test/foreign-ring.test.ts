@@ -5,7 +5,15 @@ import { constants, writeSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
 import { describe, expect, test } from "vitest";
-import { addressOf, errno, ForeignRing, OPCODE, orphanedRings, Ring } from "@millrace/io-uring";
+import {
+  addressOf,
+  COMPLETION_WORDS,
+  errno,
+  ForeignRing,
+  OPCODE,
+  orphanedRings,
+  Ring,
+} from "@millrace/io-uring";
 import { Files, prepareNop, reap, whyNoUring } from "./fixtures.js";
 
 const THREADS = 8;
@@ -46,6 +54,18 @@ describe.skipIf(whyNoUring !== undefined)(`a ring of another thread ${whyNoUring
     expect(reap(foreign, 2).map(({ user }) => user)).toEqual([2]);
     expect(reap(foreign, 2)).toEqual([]);
     expect(foreign.closeOrphan()).toBe(errno("EBUSY"));
+  });
+
+  // Aim: another thread can note completions before it takes them, and knows what the kernel still has.
+  test("can be peeked at and advanced from here", async () => {
+    await using started = await start("nops", { count: 3 });
+    const foreign = ForeignRing.attach(started.id);
+    expect(foreign.wait(3)).toBe(0);
+    const out = new Int32Array(4 * COMPLETION_WORDS);
+    expect([foreign.inKernel, foreign.peek(out, 2), foreign.peek(out, 4), out[0]]).toEqual([0, 2, 3, 0]);
+    expect([foreign.advance(4), foreign.advance(2), foreign.ready]).toEqual([errno("EINVAL"), 0, 1]);
+    expect([foreign.peek(out, 4), out[0]]).toEqual([1, 2]);
+    expect(() => foreign.advance(-1)).toThrow(RangeError);
   });
 
   // Aim: owner and foreign thread may take turns. Method: the same thread plays both roles on one small ring, so

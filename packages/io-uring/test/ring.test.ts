@@ -57,6 +57,23 @@ describe.skipIf(whyNoUring !== undefined)(`a ring ${whyNoUring ?? ""}`, () => {
     expect(ring.ready).toBe(1);
   });
 
+  // Aim: what was peeked at is not lost until it is taken. Method: peek twice, take some, peek again, take too many.
+  test("completions that were peeked at stay until they are advanced over", () => {
+    using ring = Ring.create({ entries: 4 });
+    const out = new Int32Array(4 * COMPLETION_WORDS);
+    for (const user of [10, 11, 12]) prepareNop(ring, user);
+    ring.submit();
+    const users = (count: number): number[] =>
+      Array.from({ length: count }, (_, index) => out[index * COMPLETION_WORDS] ?? -1);
+    expect(users(ring.peek(out, 4))).toEqual([10, 11, 12]);
+    expect(users(ring.peek(out, 2))).toEqual([10, 11]);
+    ring.advance(2);
+    expect(users(ring.peek(out, 4))).toEqual([12]);
+    expect(() => ring.advance(2)).toThrow(RangeError);
+    ring.advance(1);
+    expect([ring.peek(out, 4), ring.ready]).toEqual([0, 0]);
+  });
+
   test("a full queue refuses an entry until it is submitted", () => {
     using ring = Ring.create({ entries: 4 });
     for (let user = 0; user < 4; user++) expect(prepareNop(ring, user)).toBe(true);
