@@ -1,9 +1,9 @@
 /*
  * Entry of the addon: one instance a thread, its functions, its end.
  *
- * A thread's end comes in two steps, in this order. The asynchronous cleanup hook closes the poll handles and lets
- * Node go on only when libuv has let go of them (a loop with open handles aborts the process). Then the instance is
- * freed and the rings that were left open become orphans: other threads can still reap and close them.
+ * A thread's end comes in two steps, in this order. The asynchronous cleanup hook drops what Node-API has given out
+ * (it frees no reference by itself), closes the poll handles and lets Node go on only when libuv has let go of them: a
+ * loop with open handles aborts the process. Then the instance is freed and the rings that were left open become orphans: other threads can still reap and close them.
  */
 #include "native.h"
 
@@ -57,6 +57,7 @@ static void teardown_begin(napi_async_cleanup_hook_handle handle, void *data) {
   struct instance *self = data;
   self->teardown = handle;
   polls_close(self);
+  rings_forget_buffers(self);
   if (self->polls_closing == 0) napi_remove_async_cleanup_hook(handle);
 }
 

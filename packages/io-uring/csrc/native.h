@@ -101,6 +101,7 @@ int ring_probe(uint32_t *features);
 
 /* ring-table.c */
 struct ring *ring_owned(const struct instance *self, int32_t id);
+void rings_forget_buffers(struct instance *self);
 void rings_orphan(struct instance *self);
 
 /* poll.c */

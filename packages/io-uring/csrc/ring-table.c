@@ -56,6 +56,17 @@ static void foreign_end(struct ring *ring) {
   if (is_last) ring_free(ring);
 }
 
+/* Nothing is detached: Node does that to memory from outside itself, and no JavaScript runs any more. */
+void rings_forget_buffers(struct instance *self) {
+  for (uint32_t index = 0; self->owned != NULL && index < RINGS_MAX; index++) {
+    struct ring *ring = self->owned[index];
+    for (int which = 0; ring != NULL && which < 2; which++) {
+      if (ring->lent[which] != NULL) napi_delete_reference(self->env, ring->lent[which]);
+      ring->lent[which] = NULL;
+    }
+  }
+}
+
 void rings_orphan(struct instance *self) {
   if (self->owned == NULL) return;
   pthread_mutex_lock(&table_lock);
@@ -63,7 +74,6 @@ void rings_orphan(struct instance *self) {
     struct ring *ring = self->owned[index];
     if (ring == NULL) continue;
     ring->owner = NULL;
-    ring->lent[0] = ring->lent[1] = NULL; /* Node has detached and dropped them with the thread */
   }
   pthread_mutex_unlock(&table_lock);
 }

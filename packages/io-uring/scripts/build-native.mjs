@@ -7,6 +7,8 @@
 // node-gyp first, then the bare compiler: node-gyp needs Python and make, the compiler line needs neither. The build
 // runs in a directory of its own and the result is renamed into place, so a process that has the old binary mapped
 // keeps it whole, and no build rests in csrc, which is published.
+//
+// `--output <file>` builds with the bare compiler and CFLAGS into that file instead, for binaries of a special kind.
 
 import { spawnSync } from "node:child_process";
 import {
@@ -26,7 +28,8 @@ import { fileURLToPath } from "node:url";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const mode = process.env.MILLRACE_NATIVE ?? "";
-const target = join(root, "prebuilds", `${process.platform}-${process.arch}`, "io-uring.node");
+const output = process.argv[2] === "--output" ? process.argv[3] : undefined;
+const target = output ?? join(root, "prebuilds", `${process.platform}-${process.arch}`, "io-uring.node");
 
 function headers() {
   const prefix = dirname(dirname(realpathSync(process.execPath)));
@@ -51,13 +54,13 @@ function withNodeGyp(source, prefix) {
 }
 
 function withCompiler(source, prefix) {
-  const output = join(source, "io-uring.node");
+  const built = join(source, "io-uring.node");
   const extra = (process.env.CFLAGS ?? "").split(" ").filter((flag) => flag !== "");
   const files = readdirSync(source).filter((name) => name.endsWith(".c"));
   const fixed = ["-std=gnu11", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-Wl,-z,nodelete"];
   const include = `-I${join(prefix, "include", "node")}`;
-  run(process.env.CC ?? "cc", [...fixed, ...extra, include, "-o", output, ...files], source);
-  return output;
+  run(process.env.CC ?? "cc", [...fixed, ...extra, include, "-o", built, ...files], source);
+  return built;
 }
 
 function build() {
@@ -65,7 +68,7 @@ function build() {
   const work = mkdtempSync(join(tmpdir(), "io-uring-build-"));
   try {
     const reasons = [];
-    for (const attempt of [withNodeGyp, withCompiler]) {
+    for (const attempt of output === undefined ? [withNodeGyp, withCompiler] : [withCompiler]) {
       const source = join(work, attempt.name);
       cpSync(join(root, "csrc"), source, { recursive: true });
       try {
@@ -94,6 +97,6 @@ if (process.platform !== "linux" || mode === "0") {
     process.stderr.write(
       `io-uring: no native part was built (${error.message}); everything falls back to node:fs\n`,
     );
-    if (mode === "require") process.exitCode = 1;
+    if (mode === "require" || output !== undefined) process.exitCode = 1;
   }
 }

@@ -129,6 +129,35 @@ describe.skipIf(whyNoUring !== undefined)(`a ring of another thread ${whyNoUring
     expect(orphanedRings()).not.toContain(id);
   });
 
+  // Aim: each completion is delivered once, whichever thread takes it, while the kernel fills a queue of eight. Method:
+  // the owner submits and reaps, a second thread reaps; both take the lock that every user of a ring has to have. Both
+  // add up the user data they get, and what is delivered twice or overwritten shows in sum or count.
+  test("every completion goes to one of two reaping threads, once", async () => {
+    const TURNS = 20_000;
+    using ring = Ring.create({ entries: 4 });
+    const shared = new Int32Array(new SharedArrayBuffer(8)); // lock, completions taken
+    const worker = new Worker(new URL("ring-worker.mjs", import.meta.url), {
+      workerData: { mode: "share", id: ring.id, shared, turns: TURNS },
+    });
+    const told = once(worker, "message") as Promise<[number]>;
+    await once(worker, "online");
+    let sum = 0;
+    for (let user = 0; user < TURNS;) {
+      if (prepareNop(ring, user)) user += 1;
+      else expect(ring.submit()).toBeGreaterThan(0);
+      if (user % 5 !== 0 || Atomics.compareExchange(shared, 0, 0, 1) !== 0) continue;
+      const taken = reap(ring, 3);
+      Atomics.add(shared, 1, taken.length);
+      Atomics.store(shared, 0, 0);
+      for (const completion of taken) sum += completion.user;
+    }
+    expect(ring.submit()).toBeGreaterThanOrEqual(0);
+    const [others] = await told;
+    expect(sum + others).toBe((TURNS * (TURNS - 1)) / 2);
+    expect([shared[1], ring.ready]).toEqual([TURNS, 0]);
+    await worker.terminate();
+  });
+
   // Aim: the last one out frees. Method: a thread blocks in wait on a ring of this thread; the ring is closed under
   // it, which must not pull its memory away. The read it waits for completes only after that.
   test("may be closed while another thread waits in it", async () => {

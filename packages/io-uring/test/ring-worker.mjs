@@ -27,6 +27,21 @@ function wait(id, entered) {
   parentPort.postMessage(foreign.wait(1));
 }
 
+/** Reaps under the lock in word 0 until all are taken by one or the other; tells the sum of its user data. */
+function share(id, shared, turns) {
+  const foreign = ForeignRing.attach(id);
+  const out = new Int32Array(5 * COMPLETION_WORDS);
+  let sum = 0;
+  while (Atomics.load(shared, 1) < turns) {
+    if (Atomics.compareExchange(shared, 0, 0, 1) !== 0) continue;
+    const count = foreign.reap(out, 5);
+    Atomics.add(shared, 1, count);
+    Atomics.store(shared, 0, 0);
+    for (let index = 0; index < count; index++) sum += out[index * COMPLETION_WORDS];
+  }
+  parentPort.postMessage(sum);
+}
+
 /** Reads 4 KiB again and again, woken by the poll; with a limit the bytes are told and the thread just ends. */
 function polled(limit) {
   const ring = Ring.create({ entries: 8 });
@@ -55,5 +70,6 @@ function polled(limit) {
 if (mode === "nops") nops(workerData.count);
 else if (mode === "read") read(workerData.memory);
 else if (mode === "wait") wait(workerData.id, workerData.entered);
+else if (mode === "share") share(workerData.id, workerData.shared, workerData.turns);
 else if (mode === "polled") polled(100);
 else polled(Number.POSITIVE_INFINITY);
