@@ -12,6 +12,7 @@
  * valid, a slice knows whether it is aligned, and a loan says that another thread or the kernel has the bytes.
  */
 import type { Allocation } from "./allocation.js";
+import { copyBytes } from "./copy-bytes.js";
 import { BufferTamperedError, CapacityExceededError, FrozenBufferError } from "./errors.js";
 import { Handle } from "./handle.js";
 import { checkByte, checkSize } from "./sizes.js";
@@ -21,8 +22,6 @@ export interface Lease {
   readonly byteOffset: number;
   readonly length: number;
 }
-
-const copyBytes = Buffer.prototype.copy;
 
 /** The only handle of a buffer, and the only way to write to it. From `AlignedArena.alloc`. */
 export class IoBufferMut extends Handle implements Disposable {
@@ -72,7 +71,7 @@ export class IoBufferMut extends Handle implements Disposable {
     const bytes = source instanceof IoBuffer ? source.unsafeView() : source;
     const allocation = this.owned();
     const end = roomFor(allocation, bytes.length);
-    copyBytes.call(bytes, allocation.home.whole, allocation.byteOffset + allocation.length);
+    copyBytes(bytes, allocation.home.whole, allocation.byteOffset + allocation.length);
     extend(allocation, end);
   }
 
@@ -266,7 +265,7 @@ export class IoBuffer extends Handle implements Disposable {
    */
   copyTo(target: Uint8Array, at = 0): number {
     checkSize(at);
-    return copyBytes.call(this.unsafeView(), target, Math.min(at, target.length));
+    return copyBytes(this.unsafeView(), target, Math.min(at, target.length));
   }
 
   /** Whether the bytes are the same. */

@@ -7,6 +7,7 @@
  *
  * All threads may hold the same memory (`handle`, `attachPoolMemory`); who may touch a frame is again up to the pool.
  */
+import { copyBytes } from "./copy-bytes.js";
 import { attachMemorySegment, createMemorySegment, SEGMENT_BYTES_MAX } from "./memory-segment.js";
 import type { MemoryHooks, MemorySegment, MemorySegmentHandle } from "./memory-segment.js";
 import { isPowerOfTwo } from "./sizes.js";
@@ -114,7 +115,7 @@ export class PoolMemory {
     const segment = this.segments[index] as MemorySegment;
     if (this.segmentIndexOf(target) === index)
       segment.copyWithin(this.byteOffsetOf(target), this.byteOffsetOf(source), this.frameBytes);
-    else Buffer.prototype.copy.call(this.view(source), this.view(target));
+    else copyBytes(this.view(source), this.view(target), 0);
   }
 
   #check(frame: number, count: number): void {

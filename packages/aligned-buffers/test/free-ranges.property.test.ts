@@ -91,6 +91,17 @@ test("equal sizes can always be taken again", () => {
   );
 });
 
+// Aim: a request is not refused because a shorter range stands before the one that fits. Method: 33 and 32 units share a
+// list; the shorter one is given back last and so stands first.
+test("a range that fits is found behind shorter ones of its list", () => {
+  const ranges = new FreeRanges(33 + 1 + 32 + 1);
+  const [long, , short] = [33, 1, 32, 1].map((length) => ranges.take(length) as number);
+  ranges.give(long as number);
+  ranges.give(short as number);
+  expect(ranges.take(34)).toBeUndefined();
+  expect(ranges.take(33)).toBe(long);
+});
+
 test("a range is given back once", () => {
   const ranges = new FreeRanges(8);
   const start = ranges.take(3) as number;
