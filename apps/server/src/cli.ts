@@ -20,6 +20,8 @@ import type { BridgeConfiguration } from "./configuration/bridge-options.js";
 import { readConfigurationFile } from "./configuration/file.js";
 import { flagName, resolveOptions, variableName } from "./configuration/option.js";
 import type { OptionSpec, OptionTable } from "./configuration/option.js";
+import { SYNC_OPTIONS } from "./configuration/sync-options.js";
+import type { SyncConfiguration } from "./configuration/sync-options.js";
 import { EXIT } from "./errors.js";
 
 /** What the commands do; each gives the process's exit code. */
@@ -29,6 +31,7 @@ export interface Commands {
   bridge(configuration: BridgeConfiguration): Promise<number>;
   demo(configuration: DemoConfiguration): Promise<number>;
   status(configuration: StatusConfiguration): Promise<number>;
+  sync(configuration: SyncConfiguration): Promise<number>;
 }
 
 function helpText(key: string, spec: OptionSpec<unknown>): string {
@@ -120,6 +123,12 @@ export async function runCommandLine(
       "show terms, positions, lag and who is missing of the millrace that runs on a data directory",
     );
   addOptions(status, STATUS_OPTIONS, environment, (found) => commands.status(found), done);
+  const sync = program
+    .command("sync")
+    .description(
+      "bring acceptors into agreement for a failover: fence older bridges, print where the log ends",
+    );
+  addOptions(sync, SYNC_OPTIONS, environment, (found) => commands.sync(found), done);
   for (const command of [program, ...program.commands]) command.exitOverride();
   try {
     await program.parseAsync(argv, { from: "user" });

@@ -36,6 +36,8 @@ export const EXIT = {
   locked: 75,
   /** Another proposer holds a higher term: this bridge must not go on by itself. */
   termLost: 76,
+  /** PostgreSQL's log is not the acceptors' log: somebody has to rebuild one of them before this bridge may go on. */
+  refused: 77,
   /** Ended at once by a second SIGINT. */
   interrupted: 130,
 } as const;

@@ -12,6 +12,7 @@ import { EXIT, ServerError } from "./errors.js";
 import { runAcceptor } from "./parts/acceptor-process.js";
 import { runBridge } from "./parts/bridge-process.js";
 import { runStatus } from "./status/status-command.js";
+import { runSync } from "./sync-command.js";
 import { ownVersion } from "./version.js";
 
 async function main(): Promise<number> {
@@ -22,6 +23,7 @@ async function main(): Promise<number> {
       bridge: runBridge,
       demo: runDemo,
       status: runStatus,
+      sync: runSync,
     });
   } catch (error) {
     if (error instanceof ServerError) {

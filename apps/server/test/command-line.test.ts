@@ -17,6 +17,7 @@ const commands: Commands = {
   bridge: record("bridge", 0),
   demo: record("demo", 1),
   status: record("status", 1),
+  sync: record("sync", 76),
 };
 
 function record(command: string, code: number): (configuration: object) => Promise<number> {
@@ -110,7 +111,14 @@ test("a demo that is too short is refused", async () => {
 test("what is not understood runs nothing", async () => {
   for (const line of ["--data-drr x", "frobnicate", "--data-dir", "demo extra"])
     expect(await run(line)).toBe(EXIT.usage);
-  for (const line of ["--help", "demo --help", "acceptor --help", "bridge --help", "--version"]) {
+  for (const line of [
+    "--help",
+    "demo --help",
+    "acceptor --help",
+    "bridge --help",
+    "sync --help",
+    "--version",
+  ]) {
     expect(await run(line)).toBe(EXIT.ok);
   }
   expect(seen).toEqual([]);

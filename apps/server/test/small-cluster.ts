@@ -57,6 +57,8 @@ export class TestAcceptor {
       },
     });
     this.#node = node;
+    // A node loads its timelines while it serves already; tests look at this one right away, if it is there.
+    await node.timelines.load(TENANT, TIMELINE).catch(() => undefined);
     this.#listener = await listenWal(this.#address, (socket) => {
       this.#sockets.add(socket);
       socket.once("close", () => this.#sockets.delete(socket));

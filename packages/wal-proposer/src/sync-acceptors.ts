@@ -179,7 +179,7 @@ function agree(
       const reasons = proposer.acceptors().map(({ state, lastEnd }) => lastEnd ?? state);
       refuse(
         "timeout",
-        `acceptors did not agree within ${timeoutMs} ms (${nameReasons(options.acceptors, reasons)})`,
+        `acceptors did not agree within ${Math.round(timeoutMs)} ms (${nameReasons(options.acceptors, reasons)})`,
       );
     });
     proposer.start();

@@ -126,17 +126,17 @@ export class TimelineRegistrar {
     const place = this.#places[index];
     if (place === undefined) return;
     place.seen = true;
-    if (!this.#settled || place.complete || place.busy) return;
+    const registry = this.#registry;
+    if (registry === undefined || !this.#settled || place.complete || place.busy) return;
     place.busy = true;
-    void this.#completeLate(place);
+    void this.#completeLate(place, registry);
   }
 
   /** Tries until it succeeds: only from then on its readers see what is above the switch. */
-  async #completeLate(place: Place): Promise<void> {
+  async #completeLate(place: Place, registry: PgTimelineRegistry): Promise<void> {
     const { settings, signal, failed } = this.#options;
-    const registry = this.#registry;
     try {
-      while (registry !== undefined && !place.complete && !signal.aborted) {
+      while (!place.complete && !signal.aborted) {
         await this.#try(place, () => this.#complete(place, registry));
         if (!place.complete) await this.#pause(settings, signal);
       }

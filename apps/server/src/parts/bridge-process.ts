@@ -3,19 +3,19 @@
  *
  * A bridge is one term: it ends when PostgreSQL stays away, when another proposer is elected, or when it cannot go
  * on, and this process ends with it. Whoever started the process starts it again, with a delay that grows, because
- * every life adds an entry to the term history on the acceptors. The exit code tells the one case in which an
- * automatic restart is wrong: somebody else was elected.
+ * every life adds an entry to the term history on the acceptors. The exit code tells the cases in which an automatic
+ * restart is wrong: somebody else was elected, or PostgreSQL's log is not the acceptors'.
  */
 import { subscribe } from "node:diagnostics_channel";
 
-import { formatLsn, toLsn } from "@millrace/lsn";
 import { parseConnectionUrl } from "@millrace/pg-wire";
 import type { ClientOptions } from "@millrace/pg-wire";
-import { Bridge, DIAGNOSTICS_CHANNEL } from "@millrace/wal-proposer";
+import { Bridge, DIAGNOSTICS_CHANNEL, ProposerError } from "@millrace/wal-proposer";
 import type {
   BridgeAcceptor,
   BridgeEnd,
   DigestSource,
+  ProposerErrorCode,
   ProposerNotice,
   PgTimelineRegistry,
 } from "@millrace/wal-proposer";
@@ -39,6 +39,7 @@ import { readSecret } from "../instance.js";
 import { createLogger } from "../logging.js";
 import type { Logger } from "../logging.js";
 import type { BridgeReport } from "../status/cluster-status.js";
+import { logNotices } from "./bridge-notices.js";
 import { installLifetime } from "./lifetime.js";
 import type { Lifetime } from "./lifetime.js";
 
@@ -46,40 +47,6 @@ import type { Lifetime } from "./lifetime.js";
 const CLOSE_TIMEOUT_MS = 5000;
 /** How often positions are told to the parent. */
 const STATUS_MS = 500;
-
-const LEVELS: Readonly<Record<ProposerNotice["type"], "debug" | "info" | "warn" | "error">> = {
-  alarm: "error",
-  warning: "warn",
-  "acceptor-closed": "warn",
-  "catch-up-failed": "warn",
-  elected: "info",
-  campaign: "info",
-  "bridge-state": "info",
-  "catch-up-finished": "info",
-  "timeline-registered": "info",
-  donor: "info",
-  ended: "info",
-  "acceptor-connecting": "debug",
-  "acceptor-open": "debug",
-  "acceptor-state": "debug",
-};
-
-function showFact(name: string, value: unknown): unknown {
-  if (value instanceof Error) return describeError(value);
-  if (typeof value !== "bigint") return value;
-  return name.endsWith("Lsn") ? formatLsn(toLsn(value)) : String(value);
-}
-
-function logNotices(logger: Logger): void {
-  subscribe(DIAGNOSTICS_CHANNEL, (message) => {
-    const notice = message as ProposerNotice;
-    const { type, ...facts } = notice;
-    const shown = Object.fromEntries(
-      Object.entries(facts).map(([key, value]) => [key, showFact(key, value)]),
-    );
-    logger[LEVELS[type]](shown, type);
-  });
-}
 
 function postgresOptions(configuration: BridgeConfiguration): ClientOptions {
   const { pg, pgUrlFile } = configuration;
@@ -237,9 +204,17 @@ function endWithPostgres(bridge: Bridge, lifetime: Lifetime): void {
   });
 }
 
+/** Every later bridge on this PostgreSQL would end the same way, and each attempt would cost a term. */
+const REFUSALS: ReadonlySet<ProposerErrorCode> = new Set([
+  "ERR_BRIDGE_WAL_LOST",
+  "ERR_BRIDGE_DIVERGED",
+  "ERR_BRIDGE_TIMELINE_CONFLICT",
+]);
+
 function exitCode(end: BridgeEnd): number {
   if (end.reason === "closed") return EXIT.ok;
   if (end.reason === "higher_term") return EXIT.termLost;
+  if (end.error instanceof ProposerError && REFUSALS.has(end.error.code)) return EXIT.refused;
   return end.reason === "pg_lost" ? EXIT.unavailable : EXIT.failure;
 }
 
@@ -282,7 +257,7 @@ export async function runBridge(configuration: BridgeConfiguration): Promise<num
     await running.close({ immediate: reason === "parent is gone" });
   });
   const end = await running.closed;
-  lifetime.tell({ type: "bridge-ended", reason: end.reason });
+  lifetime.tell({ type: "bridge-ended", reason: end.reason, detail: end.detail });
   await http?.close();
   const isExpected = end.reason === "closed" || (lifetime.endExpected && end.reason === "pg_lost");
   logger[isExpected ? "info" : "error"]({ reason: end.reason }, `bridge ended: ${end.detail}`);

@@ -32,6 +32,8 @@ export interface BridgeStatusMessage {
 export interface BridgeEndedMessage {
   readonly type: "bridge-ended";
   readonly reason: string;
+  /** The same for a person. */
+  readonly detail: string;
 }
 
 /** From a child to its parent. */
