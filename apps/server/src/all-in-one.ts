@@ -8,8 +8,8 @@
  * acceptors can give it that; then the bridge, then the acceptors, which flush and save their state. Each step has a
  * bound, and what does not end in time is killed, so that the whole takes at most ten seconds and leaves no process.
  *
- * This file wires and orders. How a process is kept alive is in parts/supervisor.ts, which PostgreSQL it is in
- * postgres/postgres-part.ts.
+ * This file wires and orders. How a process is kept alive is in parts/supervisor.ts, what the parts are in parts/, which
+ * PostgreSQL it is in postgres/postgres-part.ts.
  */
 import { join } from "node:path";
 
@@ -26,28 +26,22 @@ import { createStatusApi } from "./http/status-api.js";
 import { prepareDataDirectory, readInstance } from "./instance.js";
 import type { Instance } from "./instance.js";
 import type { Logger, LogOptions } from "./logging.js";
-import type { ChildMessage } from "./parts/messages.js";
-import { partArguments, spawnPart } from "./parts/spawn-part.js";
-import { SupervisedProcess } from "./parts/supervisor.js";
+import { ACCEPTOR_IDS, acceptorsReady, createAcceptorParts } from "./parts/acceptor-parts.js";
+import type { AcceptorPart, AcceptorPlace } from "./parts/acceptor-parts.js";
+import { APPLICATION_NAME, BridgePart } from "./parts/bridge-part.js";
+import { describeProcess } from "./parts/part-options.js";
+import type { SupervisedProcess } from "./parts/supervisor.js";
 import { rememberedPorts } from "./ports.js";
 import { openPostgres } from "./postgres/postgres-part.js";
 import type { PostgresPart } from "./postgres/postgres-part.js";
 import { redactUrl } from "./postgres/url.js";
 import { BridgeEnds } from "./status/bridge-ends.js";
-import { CommitRate } from "./status/cluster-status.js";
-import type { BridgeReport, ClusterStatus, ProcessReport } from "./status/cluster-status.js";
+import type { BridgeReport, ClusterStatus } from "./status/cluster-status.js";
 import { rememberStatusAddress } from "./status/status-address.js";
 import { withDeadline } from "./waiting.js";
 
-/** Three: the smallest number that goes on after the loss of one. */
-const ACCEPTOR_IDS = [1, 2, 3] as const;
-const QUORUM = 2;
-/** The name in synchronous_standby_names. */
-export const APPLICATION_NAME = "walbridge";
 const LOOPBACK = "127.0.0.1";
 
-/** A healthy acceptor is there in well under a second; recovery reads WAL back from the last commit position. */
-const ACCEPTORS_READY_MS = 30_000;
 /** From the bridge's start to its first commit on a quorum. */
 const FIRST_COMMIT_MS = 20_000;
 /** The steps of the end: at most 4 s and 2 s for the harder modes of PostgreSQL, then these; below 10 s together. */
@@ -66,31 +60,9 @@ export interface AllInOneOptions extends PostgresConfiguration {
   readonly walKeepBytes?: number;
 }
 
-/** One acceptor's fixed facts. */
-export interface AcceptorPlace {
-  readonly id: number;
-  readonly directory: string;
-  readonly walAddress: string;
-  readonly httpUrl: string;
-}
-
 /** Thrown by `start` when `stop` was called meanwhile. */
 export class StoppedError extends Error {
   override readonly name = "StoppedError";
-}
-
-/** At level info the whole speaks; every connection and state of its parts is for level debug. */
-function partLogLevel(level: LogOptions["level"]): LogOptions["level"] {
-  return level === "info" ? "warn" : level;
-}
-
-function describeProcess(part: SupervisedProcess | undefined): ProcessReport {
-  return {
-    state: part?.state ?? "stopped",
-    pid: part?.pid,
-    restarts: part?.restarts ?? 0,
-    lastEnd: part?.lastEnd,
-  };
 }
 
 function started<T>(part: T | undefined): T {
@@ -103,7 +75,6 @@ export class AllInOne {
   readonly #options: AllInOneOptions;
   readonly #logger: Logger;
   readonly #startedMs = performance.now();
-  readonly #rate = new CommitRate();
   readonly #stopping: Promise<never>;
   #refuse: (error: Error) => void = () => undefined;
   #preparing: Promise<unknown> = Promise.resolve();
@@ -112,11 +83,8 @@ export class AllInOne {
   #dataDirectory = "";
   #lock: DataLock | undefined;
   #postgres: PostgresPart | undefined;
-  #bridge: SupervisedProcess | undefined;
-  readonly #bridgeEnds = new BridgeEnds();
-  #report: BridgeReport | undefined;
-  #onReport: (() => void)[] = [];
-  #acceptors: { readonly place: AcceptorPlace; readonly process: SupervisedProcess }[] = [];
+  #bridge: BridgePart | undefined;
+  #acceptors: readonly AcceptorPart[] = [];
   #http: HttpListener | undefined;
 
   constructor(options: AllInOneOptions) {
@@ -185,7 +153,7 @@ export class AllInOne {
 
   /** The bridge's process. */
   get bridgeProcess(): SupervisedProcess {
-    return started(this.#bridge);
+    return started(this.#bridge).process;
   }
 
   /** PostgreSQL's postmaster, undefined with `--pg <url>`. */
@@ -200,12 +168,12 @@ export class AllInOne {
 
   /** The last report of the bridge; undefined before the first one and while there is no bridge. */
   get bridgeReport(): BridgeReport | undefined {
-    return this.#report;
+    return this.#bridge?.report;
   }
 
-  /** Resolves at the bridge's next report. */
+  /** Resolves at the bridge's next report; there is a bridge once `start` has resolved. */
   nextReport(): Promise<void> {
-    return new Promise((resolve) => this.#onReport.push(resolve));
+    return started(this.#bridge).nextReport();
   }
 
   /** The present picture. */
@@ -221,18 +189,18 @@ export class AllInOne {
         state: postgresState === "ready" ? "running" : postgresState,
       },
       bridge: {
-        ...describeProcess(this.#bridge),
-        report: this.#report,
-        ends: this.#bridgeEnds.counts,
+        ...describeProcess(this.#bridge?.process),
+        report: this.#bridge?.report,
+        ends: this.#bridge?.ends ?? new BridgeEnds().counts,
       },
       acceptors: this.#acceptors.map(({ place, process }) => ({
         ...describeProcess(process),
         id: place.id,
         walAddress: place.walAddress,
         httpUrl: place.httpUrl,
-        stream: this.#report?.acceptors.find((seen) => seen.address === place.walAddress),
+        stream: this.#bridge?.report?.acceptors.find((seen) => seen.address === place.walAddress),
       })),
-      commitBytesPerSecond: this.#rate.bytesPerSecond(),
+      commitBytesPerSecond: this.#bridge?.commitBytesPerSecond ?? 0,
     };
   }
 
@@ -255,8 +223,13 @@ export class AllInOne {
     this.#lock = DataLock.acquire(this.#dataDirectory);
     const instance = readInstance(this.#dataDirectory);
     const ports = await this.#choosePorts();
-    for (const id of ACCEPTOR_IDS)
-      this.#addAcceptor(id, ports[`acceptor-${id}`], ports[`acceptor-${id}-http`]);
+    this.#acceptors = createAcceptorParts({
+      dataDirectory: this.#dataDirectory,
+      ports,
+      logger: this.#logger,
+      logLevel: options.logLevel,
+      walKeepBytes: options.walKeepBytes,
+    });
     this.#throwIfStopping();
     for (const { process } of this.#acceptors) process.start();
     this.#postgres = await openPostgres({
@@ -267,7 +240,7 @@ export class AllInOne {
       port: ports.postgres,
       settings: options.postgresSettings ?? {},
       logger: this.#logger,
-      onReady: () => this.#bridge?.retry(),
+      onReady: () => this.#bridge?.process.retry(),
     });
     this.#throwIfStopping();
     this.#postgres.process?.start();
@@ -301,110 +274,27 @@ export class AllInOne {
     return ports;
   }
 
-  #addAcceptor(id: number, walPort: number, httpPort: number): void {
-    const name = `acceptor ${id}`;
-    const place: AcceptorPlace = {
-      id,
-      directory: join(this.#dataDirectory, `acceptor-${id}`),
-      walAddress: `${LOOPBACK}:${walPort}`,
-      httpUrl: `http://${LOOPBACK}:${httpPort}`,
-    };
-    const logger = this.#logger.child({ part: name });
-    const { walKeepBytes } = this.#options;
-    const args = partArguments("acceptor", {
-      "data-dir": place.directory,
-      id: String(id),
-      "listen-pg": place.walAddress,
-      "listen-http": `${LOOPBACK}:${httpPort}`,
-      ...(walKeepBytes === undefined ? {} : { "wal-keep-size": String(walKeepBytes) }),
-      "log-format": "json",
-      "log-level": partLogLevel(this.#options.logLevel),
-    });
-    const process = new SupervisedProcess({
-      name,
-      logger: this.#logger,
-      start: (events) => spawnPart({ name, args, logger, onMessage: () => undefined }, events),
-    });
-    this.#acceptors.push({ place, process });
-  }
-
   async #bringUp(): Promise<void> {
     const postgres = started(this.#postgres);
-    await this.#acceptorsReady();
+    await acceptorsReady(this.#acceptors);
     await postgres.process?.readyOrEnded();
     // The first failure is the answer: a server that does not start now will not start at the third try either.
     if (postgres.process?.lastEnd !== undefined) {
       throw new ServerError("ERR_SERVER_POSTGRES", postgres.process.lastEnd);
     }
     this.#throwIfStopping();
-    this.#startBridge(postgres);
-    await withDeadline(this.#firstCommit(), FIRST_COMMIT_MS).catch(() => {
-      const state = this.#report?.state ?? "not ready";
-      const last = this.#bridge?.lastEnd === undefined ? "" : `, last end: ${this.#bridge.lastEnd}`;
+    const { logLevel } = this.#options;
+    const bridge = new BridgePart({ postgres, places: this.places, logger: this.#logger, logLevel });
+    this.#bridge = bridge;
+    bridge.process.start();
+    await withDeadline(bridge.firstCommit(), FIRST_COMMIT_MS).catch(() => {
+      const { state, lastEnd } = bridge.process;
+      const last = lastEnd === undefined ? "" : `, last end: ${lastEnd}`;
+      const next = state === "halted" ? "the bridge stays down" : "the bridge keeps trying";
       this.#logger.warn(
-        `no quorum has committed yet (bridge: ${state}${last}); commits wait until it has, and the bridge keeps trying`,
+        `no quorum has committed yet (bridge: ${bridge.report?.state ?? "not ready"}${last}); commits wait until it has, and ${next}`,
       );
     });
-  }
-
-  async #acceptorsReady(): Promise<void> {
-    const all = Promise.all(this.#acceptors.map(({ process }) => process.ready()));
-    await withDeadline(all, ACCEPTORS_READY_MS).catch(() => undefined);
-    const ready = this.#acceptors.filter(({ process }) => process.state === "ready").length;
-    if (ready >= QUORUM) return;
-    const ends = this.#acceptors.map(({ process }) => `${process.name}: ${process.lastEnd ?? process.state}`);
-    throw new ServerError("ERR_SERVER_CHILD", `the acceptors did not start (${ends.join("; ")})`);
-  }
-
-  #startBridge(postgres: PostgresPart): void {
-    const logger = this.#logger.child({ part: "bridge" });
-    const args = partArguments("bridge", {
-      "pg-url-file": postgres.urlFile,
-      acceptors: this.places.map((place) => place.walAddress).join(","),
-      "acceptor-http": this.places.map((place) => place.httpUrl).join(","),
-      tenant: postgres.instance.tenantId,
-      timeline: postgres.instance.timelineId,
-      "application-name": APPLICATION_NAME,
-      "log-format": "json",
-      "log-level": partLogLevel(this.#options.logLevel),
-    });
-    const onMessage = (message: ChildMessage): void => {
-      if (message.type === "bridge-ended") this.#bridgeEnds.told(message.reason);
-      if (message.type !== "bridge-status") return;
-      this.#report = message.status;
-      this.#rate.note(performance.now(), message.status.commitLsn);
-      for (const resolve of this.#onReport.splice(0)) resolve();
-    };
-    this.#bridge = new SupervisedProcess({
-      name: "bridge",
-      logger: this.#logger,
-      start: (events) =>
-        spawnPart(
-          { name: "bridge", args, logger, onMessage },
-          {
-            ...events,
-            ended: (how, exitCode) => {
-              this.#bridgeEnds.ended(exitCode);
-              events.ended(how, exitCode);
-            },
-          },
-        ),
-      // Without PostgreSQL a bridge can only fail, and each failure would make its next delay longer.
-      mayRestart: () => postgres.process === undefined || postgres.process.state === "ready",
-      onChange: () => {
-        // A report of a bridge that has ended would show positions that nobody moves.
-        if (this.#bridge?.state !== "ready") this.#report = undefined;
-      },
-    });
-    this.#bridge.start();
-  }
-
-  async #firstCommit(): Promise<void> {
-    for (;;) {
-      const report = this.#report;
-      if (report !== undefined && report.commitLsn > 0n && report.commitLsn >= report.termStartLsn) return;
-      await this.nextReport();
-    }
   }
 
   async #end(): Promise<void> {
@@ -414,9 +304,9 @@ export class AllInOne {
     await this.#preparing;
     const grace = (ms: number): number => (this.#killed ? 0 : ms);
     // A bridge ends by itself when PostgreSQL has said its last word.
-    this.#bridge?.expectEnd();
+    this.#bridge?.process.expectEnd();
     await this.#postgres?.process?.stop(grace(POSTGRES_STOP_MS));
-    await this.#bridge?.stop(grace(BRIDGE_STOP_MS));
+    await this.#bridge?.process.stop(grace(BRIDGE_STOP_MS));
     await Promise.all(this.#acceptors.map(({ process }) => process.stop(grace(ACCEPTOR_STOP_MS))));
     await this.#postgres?.cluster?.[Symbol.asyncDispose]();
     await (httpClosed ?? this.#http?.close());
@@ -424,7 +314,11 @@ export class AllInOne {
   }
 
   #processes(): SupervisedProcess[] {
-    const parts = [this.#postgres?.process, this.#bridge, ...this.#acceptors.map(({ process }) => process)];
+    const parts = [
+      this.#postgres?.process,
+      this.#bridge?.process,
+      ...this.#acceptors.map(({ process }) => process),
+    ];
     return parts.filter((part) => part !== undefined);
   }
 

@@ -154,9 +154,15 @@ test("the code is 1 while commits wait", async () => {
   const dead = "http://127.0.0.1:1";
   const good = cluster(dead, dead);
   const bridgeless = { ...good, bridge: { ...good.bridge, state: "waiting" as const, report: undefined } };
+  const halted = { ...bridgeless.bridge, state: "halted" as const, lastEnd: "exit code 76: fenced" };
+  const fenced = { ...good, bridge: halted };
   const alone = cluster(dead, dead, [1]);
   for (const [status, missing] of [
     [bridgeless, "missing: bridge (process waiting)"],
+    [
+      fenced,
+      "missing: bridge (process halted, last end: exit code 76: fenced, not started again before millrace is)",
+    ],
     [alone, "missing: acceptor 3 (process waiting, last end: exit code 70)"],
   ] as const) {
     await using listener = await listenHttp(

@@ -50,7 +50,7 @@ interface World {
   readonly states: string[];
 }
 
-function world(mayRestart?: () => boolean): World {
+function world(mayRestart?: () => boolean, isFinal?: (exitCode: number | undefined) => boolean): World {
   const timers = new FakeTimers();
   const children: ChildEvents[] = [];
   const asked: string[] = [];
@@ -60,6 +60,7 @@ function world(mayRestart?: () => boolean): World {
     logger: silentLogger(),
     timers,
     ...(mayRestart === undefined ? {} : { mayRestart }),
+    ...(isFinal === undefined ? {} : { isFinal }),
     onChange: () => states.push(supervised.state),
     start: (events) => {
       children.push(events);
@@ -107,6 +108,24 @@ test("a stable run resets the delay", () => {
   timers.advance(STABLE_AFTER_MS);
   children.at(-1)?.ended("signal SIGKILL", undefined);
   expect(timers.delays).toEqual([RESTART_DELAY_MIN_MS]);
+});
+
+// Aim: an end that a restart cannot help is the last one. Method: a code that is final, then every way to start again; and
+// one that is not.
+test("a child that ended for good stays down", async () => {
+  const { timers, supervised, children } = world(undefined, (code) => code === 76);
+  supervised.start();
+  children[0]?.ended("exit code 1", 1);
+  timers.advance(RESTART_DELAY_MIN_MS);
+  children[1]?.ready();
+  children[1]?.ended("exit code 76: another proposer", 76);
+  expect([supervised.state, supervised.lastEnd]).toEqual(["halted", "exit code 76: another proposer"]);
+  supervised.retry();
+  supervised.start();
+  timers.advance(RESTART_DELAY_MAX_MS);
+  expect(children.length).toBe(2);
+  expect(await supervised.stop(1000)).toBe(true);
+  expect(supervised.state).toBe("stopped");
 });
 
 // Aim: nothing is started again after stop. Method: stop while running, and stop while waiting for a restart.

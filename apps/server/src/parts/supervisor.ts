@@ -4,6 +4,7 @@
  *     stopped -> starting -> ready        the child said so
  *     starting, ready -> waiting          it ended, and nobody had asked it to
  *     waiting -> starting                 the delay is over: 1 s, doubled at each failure up to 60 s
+ *     starting, ready -> halted           it ended in a way that a restart cannot help (`isFinal`)
  *     any -> stopping -> stopped          `stop` or `kill`
  *
  * A child that was ready for a minute has earned a fresh start: its next failure waits 1 s again. The delay is
@@ -55,7 +56,7 @@ export const RESTART_DELAY_MAX_MS = 60_000;
 /** Ready for this long counts as recovered. */
 export const STABLE_AFTER_MS = 60_000;
 
-export type SupervisedState = "stopped" | "starting" | "ready" | "waiting" | "stopping";
+export type SupervisedState = "stopped" | "starting" | "ready" | "waiting" | "halted" | "stopping";
 
 /** What `SupervisedProcess` is made of. */
 export interface SupervisorOptions {
@@ -65,6 +66,8 @@ export interface SupervisorOptions {
   readonly timers?: Timers;
   /** Called after each change of state. */
   readonly onChange?: () => void;
+  /** Whether a child that ended with this code is left alone. Default: never. */
+  readonly isFinal?: (exitCode: number | undefined) => boolean;
   /** Asked before a restart; while it says no, the restart waits for `retry`. Default: always yes. */
   readonly mayRestart?: () => boolean;
 }
@@ -227,6 +230,14 @@ export class SupervisedProcess {
     if (this.#state === "stopping" || this.#endExpected) {
       this.#move("stopped");
       for (const resolve of this.#whenStopped.splice(0)) resolve();
+      return;
+    }
+    if (this.#options.isFinal?.(exitCode) === true) {
+      this.#options.logger.error(
+        { exitCode },
+        `${this.name} ended (${how}) and stays down: a restart cannot help`,
+      );
+      this.#move("halted");
       return;
     }
     const wasStable = this.#state === "ready" && this.#timers.nowMs() - this.#readySinceMs >= STABLE_AFTER_MS;

@@ -38,7 +38,7 @@ const bytes = (n) => {
   return n.toFixed(unit === 0 || n >= 100 ? 0 : n >= 10 ? 1 : 2) + " " + units[unit];
 };
 const kind = (state) => ["ready", "running", "active", "elected", "streaming"].includes(state) ? "good"
-  : ["stopped", "ended"].includes(state) ? "bad" : "wait";
+  : ["stopped", "halted", "ended"].includes(state) ? "bad" : "wait";
 const cell = (row, text, className) => {
   const node = document.createElement("td"); node.textContent = text; if (className) node.className = className; row.append(node);
 };

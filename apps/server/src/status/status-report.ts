@@ -120,6 +120,7 @@ export function missingParts({ document, answers }: StatusPicture): string[] {
 function describe(process: ProcessDocument, state: string | null): string {
   const parts = [process.state === "ready" ? (state ?? "not connected") : `process ${process.state}`];
   if (process.state !== "ready" && process.last_end !== null) parts.push(`last end: ${process.last_end}`);
+  if (process.state === "halted") parts.push("not started again before millrace is");
   return parts.join(", ");
 }
 
