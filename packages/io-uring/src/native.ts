@@ -12,7 +12,7 @@ import { fileURLToPath } from "node:url";
 import { UringError } from "./errors.js";
 
 /** Must equal NATIVE_VERSION of csrc/native.h. */
-const NATIVE_VERSION = 1;
+const NATIVE_VERSION = 2;
 
 /** Positions of what ringCreate tells about a ring; the order of `values` in csrc/ring-table.c. */
 export const RING_FACT = {

@@ -97,7 +97,7 @@ describe("without a native part everything loads and says so", () => {
     expect(reasons).toEqual([
       expect.stringMatching(/invalid ELF header|file too short/),
       expect.stringContaining("Cannot find module"),
-      "the binary is of version 99, 1 is needed",
+      expect.stringMatching(/^the binary is of version 99, \d+ is needed$/),
     ]);
   });
 });

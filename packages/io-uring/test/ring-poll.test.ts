@@ -115,8 +115,8 @@ describe.skipIf(whyNoUring !== undefined)(`a poll ${whyNoUring ?? ""}`, () => {
     expect(ring.isClosed).toBe(true);
   });
 
-  // Aim: ref and unref decide whether a process lives on. Method: the child's last hope is an unreferenced immediate,
-  // which runs only if something else keeps the loop alive; it lets the request in flight complete.
+  // Aim: ref and unref decide whether a process lives on. Method: the child's last hope is an unreferenced timer, which
+  // fires only if something else keeps the loop alive; it lets the request in flight complete.
   test("a referenced poll keeps its process alive, an unreferenced one does not", async () => {
     using files = new Files();
     const { path } = files.fifo();

@@ -20,11 +20,8 @@ function read(memory) {
   parentPort.once("message", () => undefined);
 }
 
-function wait(id, entered) {
-  const foreign = ForeignRing.attach(id);
-  Atomics.store(entered, 0, 1);
-  Atomics.notify(entered, 0);
-  parentPort.postMessage(foreign.wait(1));
+function wait(id) {
+  parentPort.postMessage(ForeignRing.attach(id).wait(1));
 }
 
 /** Reaps under the lock in word 0 until all are taken by one or the other; tells the sum of its user data. */
@@ -69,7 +66,7 @@ function polled(limit) {
 
 if (mode === "nops") nops(workerData.count);
 else if (mode === "read") read(workerData.memory);
-else if (mode === "wait") wait(workerData.id, workerData.entered);
+else if (mode === "wait") wait(workerData.id);
 else if (mode === "share") share(workerData.id, workerData.shared, workerData.turns);
 else if (mode === "polled") polled(100);
 else polled(Number.POSITIVE_INFINITY);
