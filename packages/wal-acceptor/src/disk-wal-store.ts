@@ -22,10 +22,12 @@ import type { FileSystem, OpenFile } from "./file-system.js";
 import { firstSegmentHeaders } from "./first-segment.js";
 import { AcceptorMeasures } from "./measures.js";
 import type { StorageOperation } from "./measures.js";
+import { OpenSegment } from "./open-segment.js";
 import { RecordTracker } from "./record-tracker.js";
 import type { SegmentSwitch } from "./record-tracker.js";
 import { ScanFiles } from "./scan-files.js";
 import { SegmentFiles } from "./segment-files.js";
+import { checkWrite, needsCut } from "./wal-checks.js";
 import { WalPositions } from "./wal-positions.js";
 import { recoverEnd } from "./wal-recovery.js";
 import type { WalReader, WalStore } from "./wal-store.js";
@@ -69,8 +71,9 @@ class DiskWalStore implements WalStore {
   readonly #measures: AcceptorMeasures;
   readonly #positions = new WalPositions();
   readonly #tracker: RecordTracker;
-  /** The file that holds `writeLsn`, if it is open. */
-  #current: { readonly segno: bigint; readonly file: OpenFile } | undefined;
+  readonly #zeroAhead: boolean;
+  /** The segment that holds `writeLsn`, if it is open. */
+  #current: OpenSegment | undefined;
   /** A segment switch at the end of the log, whose segment still has to be completed. */
   #switch: SegmentSwitch | undefined;
   /** Why writes are refused until a truncation. */
@@ -83,6 +86,7 @@ class DiskWalStore implements WalStore {
   constructor(options: DiskWalStoreOptions) {
     const base = options.fileSystem ?? nodeFileSystem;
     const fileSystem = options.noSync === true ? withoutSync(base) : base;
+    this.#zeroAhead = options.noSync !== true;
     this.#control = options.control;
     this.#segmentBytes = options.control.get().server.segmentBytes;
     this.#onFatal = options.onFatal;
@@ -244,20 +248,7 @@ class DiskWalStore implements WalStore {
   }
 
   async #write(beginLsn: Lsn, buffers: readonly Uint8Array[]): Promise<void> {
-    if (this.#truncateFirst !== undefined) {
-      throw new AcceptorError(
-        "ERR_ACCEPTOR_TRUNCATE_FIRST",
-        `WAL cannot be written before a truncation: ${this.#truncateFirst}`,
-      );
-    }
-    const { writeLsn } = this.#positions;
-    if (beginLsn !== writeLsn) {
-      const rewrites = beginLsn < writeLsn;
-      throw new AcceptorError(
-        rewrites ? "ERR_ACCEPTOR_REWRITE" : "ERR_ACCEPTOR_GAP",
-        `write at ${formatLsn(beginLsn)} ${rewrites ? "rewrites" : "leaves a gap in"} the log, which ends at ${formatLsn(writeLsn)}`,
-      );
-    }
+    checkWrite(this.#positions, this.#truncateFirst, beginLsn);
     try {
       let rest = buffers;
       for (let left = totalBytes(buffers); left > 0;) {
@@ -278,28 +269,28 @@ class DiskWalStore implements WalStore {
   async #writeInSegment(buffers: readonly Uint8Array[], bytes: number): Promise<void> {
     const beginLsn = this.#positions.writeLsn;
     const segno = segmentNumber(beginLsn, this.#segmentBytes);
-    const file = await this.#openCurrent(segno);
+    const segment = this.#current?.segno === segno ? this.#current : await this.#openCurrent(segno);
     const began = this.#measures.now();
-    const writing = writeFully(file, buffers, segmentOffset(beginLsn, this.#segmentBytes));
-    // The kernel has the bytes; meanwhile they are decoded. Nothing of it counts before the write has succeeded.
+    const writing = segment.write(buffers, bytes, segmentOffset(beginLsn, this.#segmentBytes));
+    // A long write is with the kernel now; meanwhile it is decoded. Nothing counts before the write has succeeded.
     let decodeError: unknown;
     try {
       this.#tracker.feed(buffers);
     } catch (error) {
       decodeError = error;
     }
-    await writing;
+    if (writing !== undefined) await writing;
     this.#measures.writeWalSeconds.observe(this.#measures.secondsSince(began));
     this.#measures.writeWalBytes.observe(bytes);
     if (decodeError !== undefined) throw decodeError;
     const endLsn = (beginLsn + BigInt(bytes)) as Lsn;
     this.#positions.wrote(endLsn, this.#tracker.recordEndLsn);
-    if (segmentOffset(endLsn, this.#segmentBytes) === 0) await this.#completeSegment(segno, file, endLsn);
+    if (segmentOffset(endLsn, this.#segmentBytes) === 0) await this.#completeSegment(segment, endLsn);
   }
 
-  async #completeSegment(segno: bigint, file: OpenFile, boundaryLsn: Lsn): Promise<void> {
-    await this.#files.sync(`segment before ${formatLsn(boundaryLsn)}`, () => file.fdatasync());
-    await this.#files.complete(segno);
+  async #completeSegment(segment: OpenSegment, boundaryLsn: Lsn): Promise<void> {
+    await this.#files.sync(`segment before ${formatLsn(boundaryLsn)}`, () => segment.fdatasync());
+    await this.#files.complete(segment.segno);
     this.#positions.segmentSynced(boundaryLsn);
     await this.#closeCurrent();
   }
@@ -310,19 +301,14 @@ class DiskWalStore implements WalStore {
     const current = this.#current;
     assert.ok(current !== undefined, "WAL is unflushed, but no file is open");
     const began = this.#measures.now();
-    await this.#files.sync(`WAL up to ${formatLsn(writeRecordLsn)}`, () => current.file.fdatasync());
+    await this.#files.sync(`WAL up to ${formatLsn(writeRecordLsn)}`, () => current.fdatasync());
     this.#measures.flushWalSeconds.observe(this.#measures.secondsSince(began));
     this.#positions.synced(writeLsn, writeRecordLsn);
   }
 
   async #truncate(endLsn: Lsn): Promise<void> {
-    const { writeLsn, writeRecordLsn, flushLsn } = this.#positions;
-    if (endLsn === INVALID_LSN || (writeLsn !== INVALID_LSN && endLsn > writeRecordLsn)) {
-      throw new RangeError(
-        `cannot truncate at ${formatLsn(endLsn)}, WAL ends at ${formatLsn(writeRecordLsn)}`,
-      );
-    }
-    if (this.#truncateFirst === undefined && endLsn === writeLsn && endLsn === flushLsn) return;
+    if (!needsCut(this.#positions, this.#truncateFirst, endLsn)) return;
+    const isFresh = this.#positions.writeLsn === INVALID_LSN;
     this.#truncateFirst = `truncation at ${formatLsn(endLsn)} was not finished`;
     const segmentSwitch = this.#tracker.pendingSwitch ?? this.#switch;
     this.#switch = segmentSwitch?.boundaryLsn === endLsn ? segmentSwitch : undefined;
@@ -337,7 +323,7 @@ class DiskWalStore implements WalStore {
     const lastKept = offset === 0 ? segno - 1n : segno;
     // From the end, so that a crash in between leaves a log without a hole.
     for (const later of this.#files.from(lastKept + 1n).toReversed()) await this.#files.remove(later);
-    if (writeLsn === INVALID_LSN) {
+    if (isFresh) {
       for (const stale of this.#files.upTo(segno - 1n)) await this.#files.remove(stale);
     }
     if (offset === 0) await this.#finishSegmentBefore(segno);
@@ -351,7 +337,7 @@ class DiskWalStore implements WalStore {
   async #cutSegment(segno: bigint, offset: number): Promise<void> {
     const exists = this.#files.has(segno);
     const file = exists ? await this.#files.openExisting(segno) : await this.#files.create(segno);
-    this.#current = { segno, file };
+    this.#current = this.#opened(segno, file);
     if (!exists) return;
     await this.#files.cut(file, segno, offset);
     await this.#files.uncomplete(segno);
@@ -388,21 +374,24 @@ class DiskWalStore implements WalStore {
     return doomed.length;
   }
 
-  async #openCurrent(segno: bigint): Promise<OpenFile> {
-    if (this.#current?.segno === segno) return this.#current.file;
+  async #openCurrent(segno: bigint): Promise<OpenSegment> {
     assert.ok(this.#current === undefined, "the file of another segment is open for writing");
     const file = this.#files.has(segno)
       ? await this.#files.openExisting(segno)
       : await this.#files.create(segno);
-    this.#current = { segno, file };
-    return file;
+    this.#current = this.#opened(segno, file);
+    return this.#current;
+  }
+
+  #opened(segno: bigint, file: OpenFile): OpenSegment {
+    return new OpenSegment({ segno, file, segmentBytes: this.#segmentBytes, zeroAhead: this.#zeroAhead });
   }
 
   async #closeCurrent(): Promise<void> {
     const current = this.#current;
     this.#current = undefined;
     // What had to be durable was synced, or its loss is known by the positions.
-    await current?.file.close().catch(() => undefined);
+    await current?.close().catch(() => undefined);
   }
 
   #fallBack(reason: string): void {

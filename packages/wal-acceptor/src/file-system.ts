@@ -24,6 +24,13 @@ export interface OpenFile {
    */
   pwritev(buffers: readonly Uint8Array[], offsetBytes: number): Promise<number>;
   /**
+   * The same on this thread, for a few KiB that only have to be copied into the page cache. Absent where that would mean
+   * to wait. It blocks while the kernel holds writers back, as it does when too much of its memory waits for the disk.
+   *
+   * @returns bytes written, at least 1 and possibly fewer than given
+   */
+  writeNow?(buffers: readonly Uint8Array[], offsetBytes: number): number;
+  /**
    * Reads into `target`, which is lent until the promise settles.
    *
    * @returns bytes read; 0 at or beyond the end of the file, otherwise possibly fewer than asked
@@ -112,6 +119,14 @@ class NodeFile implements OpenFile {
     });
   }
 
+  writeNow(buffers: readonly Uint8Array[], offsetBytes: number): number {
+    const [only] = buffers;
+    if (buffers.length === 1 && only !== undefined) {
+      return fs.writeSync(this.#fd, only, 0, only.byteLength, offsetBytes);
+    }
+    return fs.writevSync(this.#fd, buffers, offsetBytes);
+  }
+
   pread(target: Uint8Array, offsetBytes: number): Promise<number> {
     return new Promise((resolve, reject) => {
       fs.read(this.#fd, target, 0, target.byteLength, offsetBytes, settleWith(resolve, reject));
@@ -188,7 +203,9 @@ export function withoutSync(fileSystem: FileSystem): FileSystem {
   return {
     async open(file, mode) {
       const opened = await fileSystem.open(file, mode);
+      const writeNow = opened.writeNow?.bind(opened);
       return {
+        ...(writeNow === undefined ? {} : { writeNow }),
         pwritev: (buffers, offsetBytes) => opened.pwritev(buffers, offsetBytes),
         pread: (target, offsetBytes) => opened.pread(target, offsetBytes),
         fdatasync: () => Promise.resolve(),

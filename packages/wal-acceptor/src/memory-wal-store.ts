@@ -24,6 +24,7 @@ import { AcceptorError, storageError } from "./errors.js";
 import { copySyntheticBytes, firstSegmentHeaders } from "./first-segment.js";
 import { MemoryWalDisk } from "./memory-wal-disk.js";
 import { decoderSettings, RecordTracker, segmentEnd, walError } from "./record-tracker.js";
+import { checkWrite, needsCut } from "./wal-checks.js";
 import { WalPositions } from "./wal-positions.js";
 import type { WalReader, WalStore } from "./wal-store.js";
 import { dropBytes, takeBytes, totalBytes } from "./write-fully.js";
@@ -140,13 +141,7 @@ class MemoryWalStore implements WalStore {
 
   truncate(endLsn: Lsn): Promise<void> {
     return this.#exclusive(async () => {
-      const { writeLsn, writeRecordLsn, flushLsn } = this.#positions;
-      if (endLsn === INVALID_LSN || (writeLsn !== INVALID_LSN && endLsn > writeRecordLsn)) {
-        throw new RangeError(
-          `cannot truncate at ${formatLsn(endLsn)}, WAL ends at ${formatLsn(writeRecordLsn)}`,
-        );
-      }
-      if (this.#truncateFirst === undefined && endLsn === writeLsn && endLsn === flushLsn) return;
+      if (!needsCut(this.#positions, this.#truncateFirst, endLsn)) return;
       this.#truncateFirst = `truncation at ${formatLsn(endLsn)} was not finished`;
       const switched = this.#tracker.pendingSwitch;
       this.#positions.reset(endLsn);
@@ -212,20 +207,7 @@ class MemoryWalStore implements WalStore {
   }
 
   async #write(beginLsn: Lsn, buffers: readonly Uint8Array[]): Promise<void> {
-    if (this.#truncateFirst !== undefined) {
-      throw new AcceptorError(
-        "ERR_ACCEPTOR_TRUNCATE_FIRST",
-        `WAL cannot be written before a truncation: ${this.#truncateFirst}`,
-      );
-    }
-    const { writeLsn } = this.#positions;
-    if (beginLsn !== writeLsn) {
-      const rewrites = beginLsn < writeLsn;
-      throw new AcceptorError(
-        rewrites ? "ERR_ACCEPTOR_REWRITE" : "ERR_ACCEPTOR_GAP",
-        `write at ${formatLsn(beginLsn)} ${rewrites ? "rewrites" : "leaves a gap in"} the log, which ends at ${formatLsn(writeLsn)}`,
-      );
-    }
+    checkWrite(this.#positions, this.#truncateFirst, beginLsn);
     try {
       let rest = buffers;
       for (let left = totalBytes(buffers); left > 0;) {

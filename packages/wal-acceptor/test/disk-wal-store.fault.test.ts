@@ -84,7 +84,9 @@ async function live(
     if (draw < 0.55) {
       if (random() < 0.06) next.switchSegment();
       while (next.endLsn < wal.writeLsn + 30_000n) next.record(Math.floor(random() ** 4 * 250_000));
-      const bytes = Math.min(Number(next.endLsn - wal.writeLsn), Math.floor(random() * 400_000));
+      // Some writes are short ones, which are made at once or carry zeros behind them.
+      const bytesMax = random() < 0.4 ? 6000 : 400_000;
+      const bytes = Math.min(Number(next.endLsn - wal.writeLsn), Math.floor(random() * bytesMax));
       const end = at(wal.writeLsn + BigInt(bytes));
       const all = next.slice(wal.writeLsn, end);
       const half = Math.floor(random() * all.byteLength);
@@ -100,13 +102,14 @@ async function live(
 
 // Aim: whatever was acknowledged survives any power cut, and nothing is found that was not written there. Method:
 // nodes that are killed at a random system call, lose a random subset of what was unsynced, restart and go on,
-// some hundred seeds; every truncation is followed by different WAL.
+// some hundred seeds, every other one with writes made at once; every truncation is followed by different WAL.
 test("a flushed position is never lost over power cuts at random calls", { timeout: 240_000 }, async () => {
   let crashedInTruncation = 0;
   for (let seed = 0; seed < 250; seed += 1) {
     const random = seededRandom(seed);
     let stream = new WalStream({ startLsn: at(BASE + BigInt(MIB) - 0x20000n + 0x100n) });
     const fileSystem = await newNode(stream.startLsn);
+    fileSystem.writesNow = seed % 2 === 1;
     const expected: Expected = { acked: stream.startLsn, streams: [stream] };
     for (let round = 1; round <= 4; round += 1) {
       const life = await openNode(fileSystem);
@@ -245,6 +248,45 @@ test.each([
   await wal.write(end, [stream.slice(end, stream.endLsn)]);
   await wal.flush();
   expect(wal.flushLsn).toBe(stream.endLsn);
+  fileSystem.crash(() => 0);
+  const again = await openNode(fileSystem);
+  await checkRecovered(again.wal, { acked: stream.endLsn, streams: [stream] }, "after the full disk");
+});
+
+// Aim: the same for a write that is made at once, and a disk that has room for WAL and none for zeros ahead of it.
+// Method: the first short write after a truncation carries zeros; calls that large fail, then those made at once.
+test("a full disk that stops zeros does not stop WAL, and one that stops a write at once is survived", async () => {
+  const stream = new WalStream({ startLsn: at(BASE + 0x88n) });
+  const fileSystem = await newNode(stream.startLsn);
+  fileSystem.writesNow = true;
+  const { wal } = await openNode(fileSystem);
+  await wal.initFirstSegment(stream.startLsn);
+  await wal.truncate(stream.startLsn);
+  const names: string[] = [];
+  fileSystem.onCall = (call) => {
+    names.push(call.name);
+    if (call.bytes > 100_000) throw systemError("ENOSPC");
+  };
+  for (const bytes of [500, 600]) {
+    stream.record(bytes);
+    await wal.write(wal.writeLsn, [stream.slice(wal.writeLsn, stream.endLsn)]);
+    await wal.flush();
+  }
+  expect(names).toEqual(["pwritev", "pwritev", "fdatasync", "writeNow", "fdatasync"]);
+  const flushed = wal.flushLsn;
+  expect(flushed).toBe(stream.endLsn);
+  stream.record(700);
+  const bytes = stream.slice(flushed, stream.endLsn);
+  fileSystem.onCall = (call) => {
+    if (call.name === "writeNow") throw systemError("ENOSPC");
+  };
+  expect(await codeOf(wal.write(flushed, [bytes]))).toBe("ERR_ACCEPTOR_NO_SPACE");
+  expect([wal.writeLsn, wal.flushLsn]).toEqual([flushed, flushed]);
+  expect(await codeOf(wal.write(flushed, [bytes]))).toBe("ERR_ACCEPTOR_TRUNCATE_FIRST");
+  fileSystem.onCall = undefined;
+  await wal.truncate(flushed);
+  await wal.write(flushed, [bytes]);
+  await wal.flush();
   fileSystem.crash(() => 0);
   const again = await openNode(fileSystem);
   await checkRecovered(again.wal, { acked: stream.endLsn, streams: [stream] }, "after the full disk");

@@ -15,26 +15,28 @@ interface Place extends AsyncDisposable {
   readonly directory: string;
 }
 
+async function machine(): Promise<Place> {
+  const directory = await mkdtemp(join(tmpdir(), "millrace-acceptor-"));
+  return {
+    fileSystem: nodeFileSystem,
+    directory,
+    [Symbol.asyncDispose]: () => rm(directory, { recursive: true, force: true }),
+  };
+}
+
 const places: readonly (readonly [string, () => Promise<Place>])[] = [
-  [
-    "machine",
-    async () => {
-      const directory = await mkdtemp(join(tmpdir(), "millrace-acceptor-"));
-      return {
-        fileSystem: nodeFileSystem,
-        directory,
-        [Symbol.asyncDispose]: () => rm(directory, { recursive: true, force: true }),
-      };
-    },
-  ],
+  ["machine", machine],
   [
     "memory",
-    () =>
-      Promise.resolve({
-        fileSystem: new MemoryFileSystem("/data"),
+    () => {
+      const fileSystem = new MemoryFileSystem("/data");
+      fileSystem.writesNow = true;
+      return Promise.resolve({
+        fileSystem,
         directory: "/data",
         [Symbol.asyncDispose]: () => Promise.resolve(),
-      }),
+      });
+    },
   ],
 ];
 
@@ -58,6 +60,12 @@ for (const [name, make] of places) {
     expect(await made.pread(target, 0)).toBe(9);
     expect(Buffer.from(target).toString("latin1", 0, 9)).toBe("\0\0aXcdefg");
     expect(await made.pread(target, 9)).toBe(0);
+    if (made.writeNow !== undefined) {
+      expect(made.writeNow([Buffer.from("12")], 20)).toBe(2);
+      expect(made.writeNow([Buffer.from("3"), Buffer.from("45")], 22)).toBe(3);
+      expect(await made.pread(target, 20)).toBe(5);
+      expect(Buffer.from(target).toString("latin1", 0, 5)).toBe("12345");
+    }
     await made.ftruncate(4);
     await made.ftruncate(8);
     await made.fdatasync();
@@ -122,6 +130,16 @@ for (const [name, make] of places) {
   });
 }
 
+test("the machine's files write at once, also without syncs", async () => {
+  await using place = await machine();
+  for (const fileSystem of [nodeFileSystem, withoutSync(nodeFileSystem)]) {
+    const file = await fileSystem.open(join(place.directory, "now"), "create");
+    expect(file.writeNow?.([Buffer.from("abc")], 1)).toBe(3);
+    expect(await file.size()).toBe(4);
+    await file.close();
+  }
+});
+
 // Aim: withoutSync changes nothing but the syncs. Method: the calls that arrive below it.
 test("withoutSync passes everything on except syncs", async () => {
   const below = new MemoryFileSystem("/data");
@@ -129,6 +147,7 @@ test("withoutSync passes everything on except syncs", async () => {
   below.onCall = (call) => void names.push(call.name);
   const fileSystem = withoutSync(below);
   const file = await fileSystem.open("/data/a", "create");
+  expect(file.writeNow).toBeUndefined();
   await file.pwritev([new Uint8Array(3)], 0);
   await file.ftruncate(5);
   await file.fdatasync();

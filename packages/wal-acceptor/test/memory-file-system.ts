@@ -157,6 +157,8 @@ export class MemoryFileSystem implements FileSystem {
   #openFiles = 0;
   /** Sees every call before it happens; may throw, or return a promise to delay it. */
   onCall: ((call: Call) => Promise<void> | void) | undefined;
+  /** Whether files offer `writeNow`; a hook that returns a promise cannot delay such a call. */
+  writesNow = false;
   /** How many bytes of a write the kernel takes; all when absent. */
   shortWrite: ((bytes: number) => number) | undefined;
 
@@ -305,7 +307,16 @@ export class MemoryFileSystem implements FileSystem {
       if (life !== this.#life || !open) throw systemError("EBADF");
       await this.#step(name, path, bytes);
     };
+    const writeNow: OpenFile["writeNow"] = (buffers, offset) => {
+      const all = Buffer.concat(buffers);
+      if (life !== this.#life || !open) throw systemError("EBADF");
+      this.#stepNow("writeNow", path, all.byteLength);
+      const taken = this.shortWrite?.(all.byteLength) ?? all.byteLength;
+      inode.write(offset, all.subarray(0, taken));
+      return taken;
+    };
     return {
+      ...(this.writesNow ? { writeNow } : {}),
       pwritev: async (buffers, offset) => {
         const all = Buffer.concat(buffers);
         await step("pwritev", all.byteLength);
@@ -346,6 +357,14 @@ export class MemoryFileSystem implements FileSystem {
     const index = this.#calls;
     this.#calls += 1;
     await this.onCall?.({ index, name, path, bytes });
+    if (this.#isDead()) throw new ProcessDied();
+  }
+
+  #stepNow(name: Call["name"], path: string, bytes: number): void {
+    if (this.#dead) throw new ProcessDied();
+    const index = this.#calls;
+    this.#calls += 1;
+    void this.onCall?.({ index, name, path, bytes });
     if (this.#isDead()) throw new ProcessDied();
   }
 

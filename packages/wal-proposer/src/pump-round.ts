@@ -2,23 +2,28 @@
  * Gathers acceptors that have something to be told which is not urgent, and calls for them in rounds.
  *
  * A commit that advances is worth a request of its own only if no WAL follows that it can ride on, and one request
- * says as much as ten. So a round comes at the end of the turn of the event loop in which the first acceptor was
- * added, and at least COMMIT_GAP_MS after the round before.
+ * says as much as ten. While clients commit, the next WAL is there within milliseconds and carries the position of the
+ * commit before; an empty request would cost a read, an answer and their wake-ups on both sides, just when the next
+ * transaction wants the processor. So a round comes once nobody was added for COMMIT_DELAY_MS, or COMMIT_DELAY_MAX_MS
+ * after the first was, and who was sent WAL meanwhile has nothing left to be told. Nobody's commit waits for this: it is
+ * what readers of acceptors wait for.
  */
 import type { Clock, Timer } from "./timers.js";
 
-/** Least time between two rounds. */
-export const COMMIT_GAP_MS = 1;
+/** How much later than the last of several commits those learn of it who read from an acceptor, if no WAL follows. */
+export const COMMIT_DELAY_MS = 5;
+/** The same for the first of them. */
+export const COMMIT_DELAY_MAX_MS = 20;
 
 /** One for each proposer. */
 export class PumpRound {
   readonly #clock: Clock;
   readonly #run: (acceptors: readonly number[]) => void;
   readonly #waiting = new Set<number>();
-  #scheduled = false;
   #closed = false;
   #timer: Timer | undefined;
-  #lastMs = Number.NEGATIVE_INFINITY;
+  #firstMs = 0;
+  #lastMs = 0;
 
   /** @param run called with each acceptor that was added since the round before, once */
   constructor(clock: Clock, run: (acceptors: readonly number[]) => void) {
@@ -30,14 +35,10 @@ export class PumpRound {
   add(acceptor: number): void {
     if (this.#closed) return;
     this.#waiting.add(acceptor);
-    if (this.#scheduled) return;
-    this.#scheduled = true;
-    this.#clock.nextTurn(() => {
-      if (this.#closed) return;
-      const waitMs = this.#lastMs + COMMIT_GAP_MS - this.#clock.monotonicMs();
-      if (waitMs <= 0) this.#round();
-      else this.#timer = this.#clock.setTimer(waitMs, () => this.#round());
-    });
+    this.#lastMs = this.#clock.monotonicMs();
+    if (this.#timer !== undefined) return; // which looks at the time of the last one when it fires
+    this.#firstMs = this.#lastMs;
+    this.#arm();
   }
 
   /** Takes the acceptor out again: its connection is gone. */
@@ -51,9 +52,15 @@ export class PumpRound {
     this.#timer?.cancel();
   }
 
+  #arm(): void {
+    const nowMs = this.#clock.monotonicMs();
+    const dueMs = Math.min(this.#lastMs + COMMIT_DELAY_MS, this.#firstMs + COMMIT_DELAY_MAX_MS);
+    if (dueMs <= nowMs) this.#round();
+    else this.#timer = this.#clock.setTimer(dueMs - nowMs, () => this.#arm());
+  }
+
   #round(): void {
-    this.#scheduled = false;
-    this.#lastMs = this.#clock.monotonicMs();
+    this.#timer = undefined;
     const acceptors = [...this.#waiting];
     this.#waiting.clear();
     this.#run(acceptors);

@@ -5,6 +5,7 @@ import type { Lsn } from "@millrace/lsn";
 import { expect, test } from "vitest";
 import { Proposer, WalRing } from "../src/index.js";
 import type { AcceptorAddress, CatchUpSource, ElectionResult, WalChunk } from "../src/index.js";
+import { COMMIT_DELAY_MAX_MS, COMMIT_DELAY_MS } from "../src/pump-round.js";
 import { FakeClock, settle } from "./harness/fake-clock.js";
 import { socketPair } from "./harness/socket-pair.js";
 import { configurationOf, TestAcceptor } from "./harness/test-acceptor.js";
@@ -166,6 +167,37 @@ test("commits are passed on in one empty request a round", async () => {
   expect(w.acceptors[0]?.commitLsn).toBe(at(1000));
   expect((w.acceptors[0]?.heartbeats ?? 0) - before).toBeLessThanOrEqual(3);
   w.proposer.close();
+});
+
+// Aim: an empty request is sent only if no WAL comes to ride on, or commits never pause. Method: commits follow one
+// another within the delay; the position travels with the next WAL. The last one gets a request of its own, when the
+// delay is over; then commits go on for longer than anybody may be left without one.
+test("a commit position rides on the WAL that follows within the delay", async () => {
+  const w = world();
+  await w.elect();
+  await w.clock.advance(COMMIT_DELAY_MS);
+  const before = w.acceptors.map(({ heartbeats }) => heartbeats);
+  for (let i = 1; i <= 10; i += 1) {
+    w.feed(100);
+    await settle();
+    expect(w.proposer.core.commitLsn).toBe(at(100 * i));
+    if (i > 1) expect(w.acceptors[0]?.commitLsn).toBe(at(100 * (i - 1)));
+    await w.clock.advance((COMMIT_DELAY_MAX_MS - 1) / 10);
+  }
+  expect(w.acceptors.map(({ heartbeats }) => heartbeats)).toEqual(before);
+  await w.clock.advance(COMMIT_DELAY_MS);
+  for (const [index, acceptor] of w.acceptors.entries()) {
+    expect(acceptor.heartbeats).toBe((before[index] ?? 0) + 1);
+    expect(acceptor.commitLsn).toBe(at(1000));
+  }
+  for (let ms = 0; ms < COMMIT_DELAY_MAX_MS; ms += 4) {
+    w.feed(100);
+    await settle();
+    await w.clock.advance(4);
+  }
+  expect(w.acceptors[0]?.heartbeats).toBe((before[0] ?? 0) + 2);
+  w.proposer.close();
+  expect(w.clock.pendingTimers).toBe(0);
 });
 
 // Aim: an acceptor that went away is tried again after a second with jitter, and continues where it was.
