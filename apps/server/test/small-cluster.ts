@@ -78,6 +78,13 @@ export class TestAcceptor {
   }
 }
 
+/** What a test wants to have otherwise. */
+interface SmallClusterOptions {
+  /** Of PostgreSQL. */
+  readonly settings?: Readonly<Record<string, string>>;
+  readonly bridge?: Partial<BridgeOptions>;
+}
+
 /** The whole; dispose it to end everything. */
 export class SmallCluster implements AsyncDisposable {
   readonly postgres: PostgresCluster;
@@ -92,27 +99,26 @@ export class SmallCluster implements AsyncDisposable {
   static async create(
     installation: PostgresInstallation,
     directory: string,
-    settings: Readonly<Record<string, string>> = {},
+    options: SmallClusterOptions = {},
   ): Promise<SmallCluster> {
     const postgres = await PostgresCluster.create({
       installation,
       directory: join(directory, "postgres"),
       segmentBytes: 1024 * 1024,
       initdbArguments: ["--no-sync"],
-      settings: { ...ownSettings(APPLICATION_NAME), wal_keep_size: "1GB", fsync: "off", ...settings },
+      settings: { ...ownSettings(APPLICATION_NAME), wal_keep_size: "1GB", fsync: "off", ...options.settings },
     });
     const acceptors = [1n, 2n, 3n].map((id) => new TestAcceptor(join(directory, `acceptor-${id}`), id));
     const cluster = new SmallCluster(postgres, acceptors);
-    await cluster.start();
+    await cluster.start(options.bridge);
     return cluster;
   }
 
   /** Starts everything on what is on disk; resolves once WAL flows. */
-  async start(): Promise<void> {
+  async start(options: Partial<BridgeOptions> = {}): Promise<void> {
     await Promise.all([this.postgres.start(), ...this.acceptors.map((acceptor) => acceptor.start())]);
-    await (
-      await this.openBridge()
-    ).streaming;
+    const bridge = await this.openBridge(this.postgres, options);
+    await bridge.streaming;
   }
 
   /** Opens the cluster's bridge, on another PostgreSQL than the first where that is given. */
