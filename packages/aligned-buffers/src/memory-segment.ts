@@ -66,7 +66,7 @@ export class MemorySegment {
   /** Proven alignment of the I/O part's start: 4096, or 2 MiB with `addressOf`. */
   readonly alignment: number;
   readonly hugePages: HugePages;
-  /** The I/O part. */
+  /** The I/O part. What is registered with the kernel as a fixed buffer is this, as `buffer` may be above 1 GiB. */
   readonly bytes: Uint8Array<SharedArrayBuffer>;
   #operations: MemoryOperations | undefined;
 
