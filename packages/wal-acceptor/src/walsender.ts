@@ -3,8 +3,8 @@
  *
  * What it keeps true:
  * - a reader without a term never gets a byte at or above the commit position; a reader with a term never gets a byte
- *   once the acceptor is in another term, which is checked after the read and before the send, without an `await`
- *   between the check and the send;
+ *   once the acceptor is in another term, or of another log than it had before (served-log.ts), which is checked after
+ *   the read and before the send, without an `await` between the check and the send;
  * - a reader on a timeline of PostgreSQL that was left gets nothing from beyond the point where it was left, and none
  *   of a newer timeline before that is registered;
  * - a reader that is ahead of this acceptor waits, hearing a keepalive each second: it may have come from a faster one;
@@ -30,6 +30,7 @@ import { AcceptorError } from "./errors.js";
 import { FirstSignal } from "./first-signal.js";
 import type { PgTimelines } from "./pg-timelines.js";
 import { chunkBytes } from "./replication-chunk.js";
+import { ServedLog } from "./served-log.js";
 import { StandbyFeedback } from "./standby-feedback.js";
 import { streamEndOfError } from "./stream-end.js";
 import type { StreamEnd } from "./stream-end.js";
@@ -98,6 +99,8 @@ class WalSender {
   /** The stream has ended in another place: the sending loop has to leave. */
   #over = false;
   #timer: Timer | undefined;
+  /** What a reader with a term has been given so far. */
+  readonly #served: ServedLog;
   /** Only readers that know of PostgreSQL's timelines care which one their WAL is on. */
   readonly #frontier: TimelineFrontier | undefined;
   /** Where WAL of an unregistered timeline begins, as far as these registrations tell. */
@@ -109,6 +112,7 @@ class WalSender {
     this.#clock = stream.clock;
     this.#position = stream.command.startLsn;
     stream.sender.sentLsn = this.#position;
+    this.#served = new ServedLog(stream.timeline.state.termHistory);
     const { term, timelineId } = stream.command;
     if (term === undefined && timelineId !== undefined)
       this.#frontier = new TimelineFrontier(stream.timeline.state.server);
@@ -223,7 +227,7 @@ class WalSender {
   }
 
   async #sendChunk(reader: WalReader, endLsn: Lsn): Promise<void> {
-    this.#checkTerm();
+    this.#checkTerm(this.#position);
     const { state } = this.#timeline;
     const chunk = chunkBytes(this.#position, endLsn, state.server.segmentBytes);
     // Given to the socket, which holds it for as long as the kernel needs: so a new one each time.
@@ -231,13 +235,13 @@ class WalSender {
     for (let filled = 0; filled < chunk;) {
       const count = await reader.read(wal.subarray(filled));
       if (count === 0) {
-        this.#checkTerm();
+        this.#checkTerm((this.#position + BigInt(chunk)) as Lsn);
         throw new AcceptorError("ERR_ACCEPTOR_WAL_MISSING", `no WAL at ${formatLsn(reader.lsn)}`);
       }
       filled += count;
     }
-    // The log may have been cut and written anew while it was read, but then in another term.
-    this.#checkTerm();
+    // The log may have been cut and written anew while it was read.
+    this.#checkTerm((this.#position + BigInt(chunk)) as Lsn);
     if (this.#over || this.#timeline.cancelSignal.aborted) return;
     const bytes = chunk - this.#foreignBytes(wal);
     if (bytes === 0) return;
@@ -300,13 +304,17 @@ class WalSender {
     return { kind: "server-initiated", message };
   }
 
-  #checkTerm(): void {
+  // Whether a reader with a term may have the bytes below `untilLsn`.
+  #checkTerm(untilLsn: Lsn): void {
     const { term } = this.#stream.command;
-    const current = this.#timeline.state.term;
-    if (term === undefined || term === current) return;
+    if (term === undefined) return;
+    const { state } = this.#timeline;
+    if (term === state.term && this.#served.goesOn(state, untilLsn)) return;
     throw new AcceptorError(
       "ERR_ACCEPTOR_TERM_CHANGED",
-      `failed to acquire term ${term}, current term ${current}`,
+      term === state.term
+        ? `the log was cut below ${formatLsn(untilLsn)} when the proposer of term ${term} was elected`
+        : `failed to acquire term ${term}, current term ${state.term}`,
     );
   }
 

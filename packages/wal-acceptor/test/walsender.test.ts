@@ -4,6 +4,7 @@ import { formatLsn } from "@millrace/lsn";
 import { expect, test } from "vitest";
 
 import { chunkBytes, XLOG_DATA_BYTES_MAX } from "../src/replication-chunk.js";
+import { ServedLog } from "../src/served-log.js";
 import { SENDERS_PER_TIMELINE_MAX } from "../src/walsender-registry.js";
 import { Harness, START, walOf } from "./acceptor-harness.js";
 import { at, expectSameBytes, TENANT, TIMELINE } from "./fixtures.js";
@@ -19,6 +20,18 @@ function boundary(wal: WalStream, index: number): Lsn {
   const lsn = wal.boundaries[index];
   if (lsn === undefined) throw new Error("the stream is shorter");
   return lsn;
+}
+
+/** Stops the next read of WAL, and no other. */
+function holdFirstRead(harness: Harness): Hold {
+  const hold = new Hold();
+  let isFirst = true;
+  harness.disk.onCall = ({ name, path }) => {
+    if (!isFirst || name !== "pread" || !path.endsWith("000000010000000000000003.partial")) return undefined;
+    isFirst = false;
+    return hold.pass();
+  };
+  return hold;
 }
 
 // Aim: a reader without a term gets every committed byte and not one more. Method: WAL is durable and not committed;
@@ -96,6 +109,84 @@ test("a term that changes during a read keeps its bytes from being sent", async 
   await expect(reader.next()).rejects.toMatchObject({
     fields: { message: "failed to acquire term 1, current term 9" },
   });
+});
+
+// Aim: one stream is one log. Method: a reader in a term that the acceptor has only voted in; while WAL of an older term
+// is being read for it, the election cuts that WAL and the winner writes as much of its own in its place.
+test("WAL that an election cuts while it is read for a reader in its term is not sent", async () => {
+  await using harness = await Harness.open();
+  const source = await Source.open(harness, walOf(5));
+  await source.write(source.wal.endLsn);
+  const next = await harness.push();
+  await next.greet();
+  await next.vote(2n);
+  const hold = holdFirstRead(harness);
+  const reader = await TestReader.start(harness, `START_REPLICATION ${formatLsn(START)} (term='2')`);
+  await hold.arrived;
+  next.elect(2n, START, [
+    { term: 0n, lsn: START },
+    { term: 2n, lsn: START },
+  ]);
+  const wal = walOf(9);
+  next.append(wal, START, wal.endLsn, at0, 2n);
+  const { logEndWatch } = source.timeline;
+  for (let { version } = logEndWatch; logEndWatch.value.flushLsn !== wal.endLsn;)
+    version = await logEndWatch.changed(version);
+  hold.release();
+  expect(await reader.end()).toEqual({
+    sqlstate: "XX000",
+    message: `the log was cut below ${formatLsn(source.wal.endLsn)} when the proposer of term 2 was elected`,
+  });
+});
+
+// Aim: a donor's stream outlives the election that made it the donor. Method: a reader that has everything when the
+// acceptor learns of the election, which cuts nothing; what the winner writes then follows in the same stream.
+test("a reader in a term goes on over an election that cuts nothing", async () => {
+  await using harness = await Harness.open();
+  const source = await Source.open(harness, walOf(5));
+  const voted = boundary(source.wal, 3);
+  await source.write(voted);
+  const next = await harness.push();
+  await next.greet();
+  await next.vote(2n);
+  const hold = holdFirstRead(harness);
+  const reader = await TestReader.start(harness, `START_REPLICATION ${formatLsn(START)} (term='2')`);
+  await hold.arrived;
+  next.elect(2n, voted, [
+    { term: 0n, lsn: START },
+    { term: 1n, lsn: START },
+    { term: 2n, lsn: voted },
+  ]);
+  next.append(source.wal, voted, source.wal.endLsn, at0, 2n);
+  const { logEndWatch } = source.timeline;
+  for (let { version } = logEndWatch; logEndWatch.value.flushLsn !== source.wal.endLsn;)
+    version = await logEndWatch.changed(version);
+  hold.release();
+  const messages = await reader.until(source.wal.endLsn);
+  expectSameBytes(
+    Buffer.concat(messages.map(({ walData }) => walData)),
+    source.wal.slice(START, source.wal.endLsn),
+  );
+  await reader.close();
+});
+
+// Aim: the comparison of histories itself. Method: a log replaced by one that agrees up to a point, around that point.
+test("a log goes on as far as its history has not changed", () => {
+  const log = (flushLsn: bigint, ...terms: readonly (readonly [bigint, bigint])[]) => ({
+    flushLsn: flushLsn as Lsn,
+    termHistory: terms.map(([term, lsn]) => ({ term, lsn: lsn as Lsn })),
+  });
+  const before = log(90n, [1n, 10n], [2n, 50n]);
+  const until = (now: typeof before, lsn: bigint): boolean =>
+    new ServedLog(before.termHistory).goesOn(now, lsn as Lsn);
+  expect(until(before, 90n)).toBe(true);
+  expect(until(before, 91n)).toBe(false);
+  const cut = log(200n, [1n, 10n], [3n, 70n]);
+  expect([50n, 51n, 70n, 71n].map((lsn) => until(cut, lsn))).toEqual([true, false, false, false]);
+  const earlier = log(200n, [1n, 10n], [3n, 30n]);
+  expect([30n, 31n].map((lsn) => until(earlier, lsn))).toEqual([true, false]);
+  const longer = log(200n, [1n, 10n], [2n, 50n], [3n, 90n]);
+  expect([90n, 91n].map((lsn) => until(longer, lsn))).toEqual([true, false]);
 });
 
 // Aim: what goes into one message. Method: arbitrary positions against the three rules, written out.
