@@ -5,7 +5,8 @@
  * begun (opening its stores, say) cannot be mistaken for a later one's.
  */
 import type { DiskBehaviour } from "./disk-behaviour.js";
-import { AcceptorProcess, isDiskTrouble, messageOf, stackOf } from "./acceptor-process.js";
+import { AcceptorProcess } from "./acceptor-process.js";
+import { isDiskTrouble, messageOf, stackOf } from "./error-text.js";
 import type { NodeStorage } from "./node-storage.js";
 import { Random } from "./random.js";
 import type { World } from "./world.js";
@@ -86,9 +87,11 @@ export class AcceptorNode {
     try {
       const stores = await storage.open(() => this.#onFatal(life));
       if (life !== this.#life) return;
-      const beforeElected = (): void => this.behaviour.beforeElected();
-      const identity = { nodeId, name, random: this.#random, beforeElected };
-      const process = new AcceptorProcess(this.#world, identity, stores);
+      const { behaviour } = this;
+      const beforeElected = (): void => behaviour.beforeElected();
+      const readDelay = (): Promise<void> | undefined => behaviour.readDelay();
+      const identity = { nodeId, name, random: this.#random, beforeElected, readDelay };
+      const process = await AcceptorProcess.open(this.#world, identity, stores);
       await process.recover();
       if (life !== this.#life) {
         process.die();

@@ -1,22 +1,26 @@
 /**
- * One life of an acceptor's process: the package's own core over its own stores, and the pipeline around it.
+ * One life of an acceptor's process: the package's own timeline over its own stores, its own walsenders for readers, and
+ * a pipeline for proposers.
  *
- * The pipeline does what production does: a lock, a queue for each connection, adjacent appends written together, a
- * sync when the queue runs empty or earlier, everything that had arrived worked off after a connection has ended.
- * Where production decides by load and clock, here chance does, so that every drain boundary comes up. Each call into
- * the core is followed by a look at the positions it left.
+ * The pipeline does what production does: a queue for each connection, adjacent appends written together, a sync when
+ * the queue runs empty or earlier, everything that had arrived worked off after a connection has ended. Where
+ * production decides by load and clock, here chance does, so that every drain boundary comes up. Each call into the
+ * timeline is followed by a look at the positions it left, under a lock of its own, so that what the ledger compares is
+ * what was just done.
  */
 import { INVALID_LSN } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
-import { SafekeeperCore } from "@millrace/wal-acceptor";
-import type { AcceptorStateView, ControlStore, PersistentState, WalStore } from "@millrace/wal-acceptor";
+import { createMemoryRecords, Timeline, TimelineReaders } from "@millrace/wal-acceptor";
+import type { AcceptorStateView, ControlStore, PersistentState } from "@millrace/wal-acceptor";
 import { parseProposerMessage, serializeAcceptorMessage } from "@millrace/wal-protocol";
 import type { AcceptorMessage, AppendRequest, ProposerMessage } from "@millrace/wal-protocol";
+import { errorCode, messageOf, stackOf } from "./error-text.js";
 import type { Ledger } from "./ledger.js";
-import type { Side } from "./network.js";
+import type { Endpoint, Side } from "./network.js";
 import type { OpenStores } from "./node-storage.js";
 import { ObservedControlStore, ObservedWalStore } from "./observed-stores.js";
 import type { Random } from "./random.js";
+import { ReaderService } from "./reader-service.js";
 import type { World } from "./world.js";
 
 /** Appends that one write takes at most; production takes more, small runs give more boundaries. */
@@ -25,8 +29,8 @@ const RUN_MAX = 8;
 const LINGER_SHARE = 0.3;
 /** Share of syncs that come although more is queued. */
 const EARLY_SYNC_SHARE = 0.15;
-/** Share of appends that are handled with a sync of their own, and singly without one. */
-const SINGLE_SHARE = 0.1;
+/** Share of appends that are handled with a sync of their own. */
+const SYNCED_SHARE = 0.1;
 
 /** One connection of a proposer. */
 interface Session {
@@ -48,46 +52,51 @@ export interface ProcessIdentity {
   readonly random: Random;
   /** Called right before the core is told of an election. */
   readonly beforeElected: () => void;
+  /** Waited for around every read for a reader of WAL. */
+  readonly readDelay: () => Promise<void> | undefined;
 }
 
-/** Core, lock and connections of one life. */
+/** Timeline, lock and connections of one life. */
 export class AcceptorProcess {
   readonly #world: World;
   readonly #ledger: Ledger;
   readonly #identity: ProcessIdentity;
   readonly #random: Random;
   readonly #control: ControlStore;
-  readonly #wal: WalStore;
-  readonly #core: SafekeeperCore;
+  readonly #stores: OpenStores;
+  readonly #timeline: Timeline;
+  readonly #readers: ReaderService;
   readonly #sessions = new Set<Session>();
   #lock: Promise<unknown> = Promise.resolve();
   #alive = true;
 
-  constructor(world: World, identity: ProcessIdentity, stores: OpenStores) {
-    const { nodeId, random } = identity;
+  private constructor(world: World, identity: ProcessIdentity, stores: OpenStores, readers: TimelineReaders) {
+    const { nodeId, random, readDelay } = identity;
     const { ledger } = world;
     this.#world = world;
     this.#ledger = ledger;
     this.#identity = identity;
     this.#random = random;
-    this.#wal = new ObservedWalStore(
-      stores.wal,
-      ledger,
-      nodeId,
-      () => this.#core.state.commitLsn,
-      () => this.#alive,
-    );
-    this.#control = new ObservedControlStore(stores.control, ledger, nodeId);
-    this.#core = new SafekeeperCore({
-      control: this.#control,
-      wal: this.#wal,
-      nodeId,
-      clock: world.time,
+    this.#stores = stores;
+    const observer = { ledger, nodeId, isAlive: () => this.#alive };
+    const wal = new ObservedWalStore(stores.wal, {
+      ...observer,
+      commitLsn: () => this.#timeline.state.commitLsn,
+      readDelay,
     });
+    this.#control = new ObservedControlStore(stores.control, observer);
+    this.#timeline = new Timeline({ control: this.#control, wal, readers, nodeId, clock: world.time });
+    this.#readers = new ReaderService(world, identity, this.#timeline);
+  }
+
+  /** A process over stores that have just been opened. */
+  static async open(world: World, identity: ProcessIdentity, stores: OpenStores): Promise<AcceptorProcess> {
+    const readers = await TimelineReaders.open({ records: createMemoryRecords(), clock: world.time });
+    return new AcceptorProcess(world, identity, stores, readers);
   }
 
   get state(): AcceptorStateView {
-    return this.#core.state;
+    return this.#timeline.state;
   }
 
   get isAlive(): boolean {
@@ -106,7 +115,7 @@ export class AcceptorProcess {
 
   /** Shows the ledger what a start has found on the disk. */
   async recover(): Promise<void> {
-    const { state } = this.#core;
+    const { state } = this.#timeline;
     const bytes = await this.#readRange(this.#world.startLsn, state.flushLsn);
     if (this.#alive) this.#ledger.onRecovered(this.#identity.nodeId, state, bytes);
   }
@@ -117,6 +126,15 @@ export class AcceptorProcess {
     this.#alive = false;
     for (const session of this.#sessions) session.side.close("the acceptor's process is gone", false);
     this.#sessions.clear();
+    this.#readers.die(this.#random.chance(0.5));
+    // So that what waits inside the timeline ends; its disk and its connections are gone already.
+    this.#world.time.promisesMoved();
+    this.#timeline.cancel();
+  }
+
+  /** A reader of WAL has connected. */
+  serveReader(side: Side, reader: Endpoint): void {
+    this.#readers.accept(side, reader);
   }
 
   /** A proposer has opened a stream. */
@@ -152,15 +170,21 @@ export class AcceptorProcess {
   }
 
   /**
-   * Runs `body` alone, as the pipeline does for everything that goes into the core.
+   * Runs `body` alone, as far as the ledger is concerned; the timeline has a lock of its own.
    *
-   * @throws whatever the core throws; an Error if the process is gone
+   * @throws whatever the timeline throws; an Error if the process is gone
    */
-  exclusive<T>(body: (core: SafekeeperCore) => Promise<T>): Promise<T> {
+  exclusive<T>(body: (timeline: Timeline) => Promise<T>): Promise<T> {
     const running = this.#lock.then(async () => {
       if (!this.#alive) throw new ProcessGone();
       try {
-        return await body(this.#core);
+        return await body(this.#timeline);
+      } catch (error) {
+        // A timeline that meets a bug refuses everything from then on: not every caller would tell.
+        if (this.#alive && !isExpected(error)) {
+          this.#ledger.violate("Internal", `${this.#identity.name}: ${stackOf(error)}`);
+        }
+        throw error;
       } finally {
         if (this.#alive) this.#observe();
       }
@@ -169,27 +193,10 @@ export class AcceptorProcess {
     return running;
   }
 
-  /**
-   * Serves a reader, as a walsender does: up to the commit position, or in term mode up to the log's end as long as
-   * the term stays.
-   *
-   * @returns undefined if there is nothing for this reader, now or any more
-   */
-  async read(fromLsn: Lsn, maxBytes: number, term: bigint | undefined): Promise<Uint8Array | undefined> {
-    const { state } = this.#core;
-    if (term !== undefined && state.term !== term) return undefined;
-    const limit = term === undefined ? state.commitLsn : state.flushLsn;
-    if (limit <= fromLsn) return undefined;
-    const end = BigInt(Math.min(Number(limit), Number(fromLsn) + maxBytes)) as Lsn;
-    const bytes = await this.#readRange(fromLsn, end);
-    if (!this.#alive || (term !== undefined && state.term !== term)) return undefined;
-    return bytes;
-  }
-
   #observe(): void {
-    const { state } = this.#core;
+    const { state } = this.#timeline;
     this.#ledger.onPositions(this.#identity.nodeId, state.commitLsn, state.flushLsn);
-    if (this.#core.safetyViolations > 0) {
+    if (this.#timeline.safetyViolations > 0) {
       this.#ledger.violate("I8 TruncateAboveCommit", `${this.#identity.name}: ${state.brokenReason ?? ""}`);
     }
   }
@@ -236,11 +243,11 @@ export class AcceptorProcess {
 
   async #handle(session: Session, message: Exclude<ProposerMessage, AppendRequest>): Promise<void> {
     const { name } = this.#identity;
-    const { state } = this.#core;
+    const { state } = this.#timeline;
     this.#world.trace.note("handle", name, session.proposer, message.type, state.term, state.flushLsn);
-    await this.exclusive(async (core) => {
+    await this.exclusive(async (timeline) => {
       if (message.type === "elected") this.#identity.beforeElected();
-      const reply = await core.process(message);
+      const reply = await timeline.process(message);
       if (!this.#alive) return;
       if (message.type === "elected" && state.term === message.term) session.electedTerm = message.term;
       if (reply !== undefined) this.#reply(session, reply);
@@ -254,15 +261,11 @@ export class AcceptorProcess {
       const next = session.queue.shift();
       if (next?.type === "append-request") run.push(next);
     }
-    const isSynced = run.length === 1 && this.#random.chance(SINGLE_SHARE);
-    const isSingle = run.length === 1 && this.#random.chance(SINGLE_SHARE);
-    await this.exclusive(async (core) => {
-      const { state } = core;
+    const isSynced = run.length === 1 && this.#random.chance(SYNCED_SHARE);
+    await this.exclusive(async (timeline) => {
+      const { state } = timeline;
       const before = { term: state.term, writeLsn: state.writeLsn, commitLsn: state.commitLsn };
-      let reply: AcceptorMessage | undefined;
-      if (isSynced) reply = await core.process(first);
-      else if (isSingle) reply = await core.process({ ...first, type: "no-flush-append-request" });
-      else reply = await core.appendBatch(run);
+      const reply = isSynced ? await timeline.process(first) : await timeline.appendBatch(run);
       if (!this.#alive) return;
       if (first.term < before.term) this.#onStale(first.term, before);
       else session.dirty = true;
@@ -273,7 +276,7 @@ export class AcceptorProcess {
   }
 
   #onStale(term: bigint, before: { readonly writeLsn: Lsn; readonly commitLsn: Lsn }): void {
-    const { state } = this.#core;
+    const { state } = this.#timeline;
     const changed = state.writeLsn !== before.writeLsn || state.commitLsn !== before.commitLsn;
     this.#ledger.onStaleAppend(this.#identity.nodeId, term, changed);
     this.#world.coverage.count("stale-append");
@@ -281,8 +284,8 @@ export class AcceptorProcess {
 
   async #flush(session: Session): Promise<void> {
     session.dirty = false;
-    await this.exclusive(async (core) => {
-      const reply = await core.process({ type: "flush-wal" });
+    await this.exclusive(async (timeline) => {
+      const reply = await timeline.process({ type: "flush-wal" });
       if (this.#alive && reply !== undefined) this.#reply(session, reply);
     });
   }
@@ -293,10 +296,10 @@ export class AcceptorProcess {
     const { plan, trace } = this.#world;
     if (reply.type === "greeting") {
       this.#ledger.onTermShown(nodeId, reply.term);
-      this.#ledger.onConfiguration(reply.configuration);
+      this.#ledger.elections.onConfiguration(reply.configuration);
       trace.note("reply", name, session.proposer, reply.type, reply.term);
     } else if (reply.type === "vote-response") {
-      this.#ledger.onVote(nodeId, session.proposer, reply);
+      this.#ledger.onVote(nodeId, session.proposer, reply, this.#stores.wal.writeRecordLsn);
       trace.note("reply", name, session.proposer, reply.type, reply.term, reply.voteGiven, reply.flushLsn);
     } else {
       this.#ledger.onAcknowledge(nodeId, reply, session.electedTerm === reply.term);
@@ -314,19 +317,17 @@ export class AcceptorProcess {
     if (code === "ERR_ACCEPTOR_TRUNCATION_POINT") this.#world.coverage.count("refused-start");
     const invariant = FORBIDDEN[code];
     if (invariant !== undefined) this.#ledger.violate(invariant, `${name}: ${messageOf(error)}`);
-    else if (!/^ERR_(ACCEPTOR|PROTOCOL)_/.test(code)) {
-      this.#ledger.violate("Internal", `${name}: ${stackOf(error)}`);
-    }
+    else if (!isExpected(error)) this.#ledger.violate("Internal", `${name}: ${stackOf(error)}`);
     if (!session.dirty) return;
     // What earlier messages wrote stays, and is synced so that a status agrees with a later vote.
     session.dirty = false;
-    void this.exclusive((core) => core.process({ type: "flush-wal" })).catch(() => undefined);
+    void this.exclusive((timeline) => timeline.process({ type: "flush-wal" })).catch(() => undefined);
   }
 
   async #readRange(fromLsn: Lsn, toLsn: Lsn): Promise<Uint8Array> {
     if (toLsn === INVALID_LSN || toLsn <= fromLsn) return new Uint8Array(0);
     const target = new Uint8Array(Number(toLsn - fromLsn));
-    const reader = this.#wal.openReader(fromLsn);
+    const reader = this.#stores.wal.openReader(fromLsn);
     try {
       let filled = 0;
       while (filled < target.byteLength) {
@@ -353,30 +354,13 @@ const FORBIDDEN: Readonly<Record<string, "I6 LogMatching" | "I8 TruncateAboveCom
   ERR_ACCEPTOR_SYSTEM_ID_MISMATCH: "Internal",
 };
 
+/** A refusal, or a failure of disk or peer; anything else is a bug. */
+function isExpected(error: unknown): boolean {
+  return /^ERR_(ACCEPTOR|PROTOCOL)_/.test(errorCode(error));
+}
+
 /** The lock's answer to whoever still waits when the process dies. */
 class ProcessGone extends Error {
   override readonly name = "ProcessGone";
   readonly code = "ERR_ACCEPTOR_PROCESS_GONE";
-}
-
-/** The code of an error, or its name. */
-export function errorCode(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  const { code } = error as { code?: unknown };
-  return typeof code === "string" ? code : error.name;
-}
-
-/** Whether a start may fail with this: a disk that is out of order for a while. */
-export function isDiskTrouble(error: unknown): boolean {
-  return ["ERR_ACCEPTOR_IO", "ERR_ACCEPTOR_NO_SPACE", "ERR_ACCEPTOR_POISONED"].includes(errorCode(error));
-}
-
-/** An error in words. */
-export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}
-
-/** Message and stack, for errors that nobody expects. */
-export function stackOf(error: unknown): string {
-  return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }

@@ -14,6 +14,9 @@ export type CoverageEvent =
   | "divergent-tail-cut"
   | "recovery"
   | "reader-bytes"
+  | "term-reader-bytes"
+  | "reader-lost-term"
+  | "donor-feed"
   | "catch-up"
   | "divergence-found"
   | "stale-append"
@@ -26,7 +29,10 @@ export type CoverageEvent =
   | "disk-full-refusal"
   | "files"
   | "generations"
-  | "liveness-checked";
+  | "liveness-checked"
+  | "competing-proposers"
+  | "three-acceptors"
+  | "five-acceptors";
 
 /** Counts of one run. */
 export class Coverage {
@@ -59,6 +65,9 @@ const THRESHOLDS: readonly Threshold[] = [
     [
       ["recovery", 0.3],
       ["reader-bytes", 0.3],
+      ["term-reader-bytes", 0.3],
+      ["reader-lost-term", 0.1],
+      ["donor-feed", 0.1],
       ["catch-up", 0.1],
       ["divergence-found", 0.02],
       ["stale-append", 0.02],
@@ -70,6 +79,9 @@ const THRESHOLDS: readonly Threshold[] = [
       ["refused-start", 0.002],
       ["disk-full-refusal", 0.005],
       ["liveness-checked", 0.95],
+      ["competing-proposers", 0.3],
+      ["three-acceptors", 0.3],
+      ["five-acceptors", 0.3],
       ["files", 0.1],
       ["generations", 0.2],
     ] as const

@@ -14,6 +14,11 @@ export type StepKind = "write" | "sync" | "name" | "read" | "control";
 /** Share of writes and name changes that take noticeable time. */
 const NOTICEABLE_SHARE = 0.15;
 
+/** Share of those reads that have to wait for a disk that is busy with something else. */
+const SLOW_READ_SHARE = 0.1;
+/** A slow disk makes reads so much slower at most: readers have limits of their own. */
+const SLOW_READ_FACTOR_MAX = 10;
+
 /** One node's disk. */
 export class DiskBehaviour {
   readonly #time: VirtualTime;
@@ -22,8 +27,7 @@ export class DiskBehaviour {
   slowness = 1;
   /** Steps that add bytes fail for lack of room. */
   isFull = false;
-  /** The next sync fails, which ends all trust in the node's process. */
-  failsNextSync = false;
+  #failSync: (() => void) | undefined;
   #crashIn: { readonly kind: StepKind | "any"; steps: number; readonly crash: () => void } | undefined;
 
   #atElection: { readonly steps: number; readonly crash: () => void } | undefined;
@@ -36,6 +40,11 @@ export class DiskBehaviour {
   /** Calls `crash` right before the `steps`-th step of `kind` would take effect. */
   armCrash(kind: StepKind | "any", steps: number, crash: () => void): void {
     this.#crashIn = { kind, steps, crash };
+  }
+
+  /** The next sync fails, which ends all trust in the node's process; `failed` is called when it does. */
+  failNextSync(failed: () => void): void {
+    this.#failSync = failed;
   }
 
   /** As `armCrash`, counted from the next time the node is told of an election. */
@@ -53,7 +62,7 @@ export class DiskBehaviour {
   heal(): void {
     this.slowness = 1;
     this.isFull = false;
-    this.failsNextSync = false;
+    this.#failSync = undefined;
     this.#crashIn = undefined;
     this.#atElection = undefined;
   }
@@ -74,11 +83,20 @@ export class DiskBehaviour {
       }
     }
     if (this.isFull && (kind === "write" || kind === "control")) throw systemError("ENOSPC");
-    if (kind === "sync" && this.failsNextSync) {
-      this.failsNextSync = false;
+    if (kind === "sync" && this.#failSync !== undefined) {
+      const failed = this.#failSync;
+      this.#failSync = undefined;
+      failed();
       throw systemError("EIO");
     }
     return this.#delay(kind);
+  }
+
+  /** Time that a read for a reader of WAL takes, now and then enough for an election; undefined for none. */
+  readDelay(): Promise<void> | undefined {
+    if (!this.#random.chance(NOTICEABLE_SHARE)) return undefined;
+    const usualMs = this.#random.chance(SLOW_READ_SHARE) ? 100 * this.#random.next() : 0.5;
+    return this.#time.sleep(usualMs * Math.min(this.slowness, SLOW_READ_FACTOR_MAX));
   }
 
   #delay(kind: StepKind): Promise<void> | undefined {

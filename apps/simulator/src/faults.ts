@@ -2,7 +2,8 @@
  * Faults, carried out: what each kind of the schedule does to a world, and how it ends.
  *
  * Whom a fault hits and how hard follows from its `roll` alone, so that a fault keeps its meaning when others are
- * left out of a schedule. A fault counts as fired only if it found something to act on.
+ * left out of a schedule. A fault counts as fired only if it found something to act on, and one that waits for a step
+ * of a disk only when that has come.
  */
 import { majority } from "@millrace/wal-protocol";
 import type { AcceptorNode } from "./acceptor-node.js";
@@ -20,7 +21,7 @@ export function strike(world: World, fault: Fault): void {
   if (ACTIONS[fault.kind](world, fault, random)) world.coverage.count(fault.kind);
 }
 
-/** Does it; false if there was nothing to do it to. */
+/** Does it; false if there was nothing to do it to, or if it counts itself later. */
 type Action = (world: World, fault: Fault, random: Random) => boolean;
 
 const ACTIONS: Readonly<Record<Fault["kind"], Action>> = {
@@ -29,16 +30,20 @@ const ACTIONS: Readonly<Record<Fault["kind"], Action>> = {
     const node = anyRunning(world, random);
     const kinds: readonly (StepKind | "any")[] = ["sync", "write", "name", "control", "any"];
     node?.behaviour.armCrash(random.pick(kinds), 1 + random.below(6), () => {
+      world.coverage.count("power-cut-at-step");
       node.crash("power-cut", durationMs);
     });
-    return node !== undefined;
+    return false;
   },
   "power-cut-at-election": (world, { durationMs }, random) => {
     const node = anyRunning(world, random);
-    node?.behaviour.armCrashAtElection(1 + random.below(8), () => node.crash("power-cut", durationMs));
+    node?.behaviour.armCrashAtElection(1 + random.below(8), () => {
+      world.coverage.count("power-cut-at-election");
+      node.crash("power-cut", durationMs);
+    });
     // So that there is an election soon.
     if (node !== undefined) liveForAWhile(world, durationMs);
-    return node !== undefined;
+    return false;
   },
   "power-cut-all": (world, { durationMs }) => {
     for (const node of world.acceptors) node.crash("power-cut", durationMs);
@@ -49,10 +54,13 @@ const ACTIONS: Readonly<Record<Fault["kind"], Action>> = {
     const node = anyRunning(world, random);
     node?.behaviour.armCrash("sync", 1, () => {
       node.crash("kill", 5);
-      node.behaviour.armCrashAtElection(1, () => node.crash("power-cut", durationMs));
+      node.behaviour.armCrashAtElection(1, () => {
+        world.coverage.count("kill-then-power-cut");
+        node.crash("power-cut", durationMs);
+      });
       liveForAWhile(world, durationMs);
     });
-    return node !== undefined;
+    return false;
   },
   reset: (world, _, random) => withConnection(world, random, (connection) => connection.reset()),
   abandon: (world, _, random) => withConnection(world, random, (connection) => connection.abandon()),
@@ -104,8 +112,8 @@ const ACTIONS: Readonly<Record<Fault["kind"], Action>> = {
   },
   "failed-sync": (world, _, random) => {
     const node = anyRunning(world, random);
-    if (node !== undefined) node.behaviour.failsNextSync = true;
-    return node !== undefined;
+    node?.behaviour.failNextSync(() => world.coverage.count("failed-sync"));
+    return false;
   },
   "proposer-crash": (world, { durationMs }, random) => {
     const host = random.pick(world.hosts);
@@ -132,11 +140,11 @@ const ACTIONS: Readonly<Record<Fault["kind"], Action>> = {
   },
   "term-bump": (world, _, random) =>
     withNode(world, anyRunning(world, random), async (node) => {
-      await node.process?.exclusive((core) => core.bumpTerm());
+      await node.process?.exclusive((timeline) => timeline.bumpTerm());
     }),
   checkpoint: (world, _, random) =>
     withNode(world, anyRunning(world, random), async (node) => {
-      await node.process?.exclusive((core) => core.checkpoint());
+      await node.process?.exclusive((timeline) => timeline.checkpoint());
     }),
   "change-members": (world, { durationMs }, random) => {
     world.time.promisesMoved();

@@ -8,6 +8,7 @@ import { parseArgs } from "node:util";
 import { buildMutant } from "./mutations/mutant.js";
 import type { Mutation } from "./mutations/mutant.js";
 import { MUTATIONS } from "./mutations/list.js";
+import type { Plan } from "./plan.js";
 import { describeFailure, describePlan, describeSet, isGood } from "./report.js";
 import { runSeed, runSeeds } from "./runner.js";
 import { shorten } from "./shrink.js";
@@ -15,6 +16,7 @@ import type { RunResult } from "./simulate.js";
 
 const USAGE = `usage: npm run simulate -- [--seeds N] [--first N]     many seeds (default 500), with a report
                              --seed N [--trace]           one seed
+                             … [--acceptors N]            the same with 3 or 5 acceptors in every run
                              --mutations [--only a,b]     wrong cores, each of which must be found
 `;
 
@@ -26,6 +28,8 @@ interface Arguments {
   readonly first: number;
   readonly seed: number | undefined;
   readonly trace: boolean;
+  /** Laid over every schedule. */
+  readonly change: Partial<Plan>;
   readonly mutations: boolean;
   readonly only: readonly string[] | undefined;
 }
@@ -44,6 +48,7 @@ function readArguments(): Arguments | undefined {
         trace: { type: "boolean", default: false },
         mutations: { type: "boolean", default: false },
         only: { type: "string" },
+        acceptors: { type: "string" },
       },
     });
     const seeds = Number(values.seeds === "" ? (values.mutations ? MUTATION_SEEDS : 500) : values.seeds);
@@ -51,15 +56,18 @@ function readArguments(): Arguments | undefined {
     const seed = values.seed === undefined ? undefined : Number(values.seed);
     if (![seeds, first, seed ?? 0].every((value) => Number.isSafeInteger(value) && value >= 0))
       return undefined;
-    const { trace, mutations } = values;
-    return { seeds, first, seed, trace, mutations, only: values.only?.split(",") };
+    const { trace, mutations, acceptors } = values;
+    if (acceptors !== undefined && acceptors !== "3" && acceptors !== "5") return undefined;
+    const change = acceptors === undefined ? {} : { acceptors: Number(acceptors) };
+    return { seeds, first, seed, trace, change, mutations, only: values.only?.split(",") };
   } catch {
     return undefined;
   }
 }
 
-async function runOne(seed: number, isTraced: boolean): Promise<boolean> {
-  const result = await runSeed(seed, isTraced ? (line) => print(line) : undefined);
+async function runOne({ trace, change }: Arguments, seed: number): Promise<boolean> {
+  const listener = trace ? (line: string): void => print(line) : undefined;
+  const result = await runSeed(seed, listener, (plan) => ({ ...plan, ...change }));
   print(`seed ${String(seed)}:`, ...describePlan(result.plan), ...describeFailure(result));
   if (result.violation !== undefined) await printShortened(result);
   return result.violation === undefined;
@@ -74,9 +82,9 @@ async function printShortened(failure: RunResult): Promise<void> {
   );
 }
 
-async function runMany(first: number, seeds: number): Promise<boolean> {
+async function runMany({ first, seeds, change }: Arguments): Promise<boolean> {
   const startedMs = performance.now();
-  const set = await runSeeds({ firstSeed: first, seeds, onProgress: progress(seeds) });
+  const set = await runSeeds({ firstSeed: first, seeds, change, onProgress: progress(seeds) });
   const seconds = (performance.now() - startedMs) / 1000;
   print(...describeSet(set), "", `${(set.runs / seconds).toFixed(1)} seeds a second`);
   for (const failure of set.failures) print("", ...describeFailure(failure));
@@ -92,11 +100,7 @@ function progress(seeds: number): (done: number) => void {
   };
 }
 
-async function runMutations(
-  first: number,
-  seeds: number,
-  only: readonly string[] | undefined,
-): Promise<boolean> {
+async function runMutations({ first, seeds, only }: Arguments): Promise<boolean> {
   const chosen = MUTATIONS.filter(({ name }) => only?.includes(name) ?? true);
   let escaped = 0;
   for (const mutation of chosen) if (!(await isFound(mutation, first, seeds))) escaped += 1;
@@ -122,13 +126,13 @@ async function main(): Promise<number> {
     process.stderr.write(USAGE);
     return 2;
   }
-  const { seed, trace, mutations, first, seeds, only } = options;
+  const { seed, mutations } = options;
   const isFine =
     seed !== undefined
-      ? await runOne(seed, trace)
+      ? await runOne(options, seed)
       : mutations
-        ? await runMutations(first, seeds, only)
-        : await runMany(first, seeds);
+        ? await runMutations(options)
+        : await runMany(options);
   return isFine ? 0 : 1;
 }
 

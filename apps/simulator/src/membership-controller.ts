@@ -11,7 +11,7 @@
  * Idea: Neon's storage controller and its safekeeper migration.
  */
 import { INVALID_LSN } from "@millrace/lsn";
-import type { PersistentState, SafekeeperCore } from "@millrace/wal-acceptor";
+import type { PersistentState, Timeline } from "@millrace/wal-acceptor";
 import { compareLogPosition, isJoint, isMember, majority } from "@millrace/wal-protocol";
 import type { Configuration, LogPosition, Member } from "@millrace/wal-protocol";
 import type { AcceptorNode } from "./acceptor-node.js";
@@ -131,9 +131,9 @@ export class MembershipController {
     await this.#until(async () => {
       for (const { nodeId } of members) {
         if (done.has(nodeId)) continue;
-        const log = await this.#call(nodeId, async (core) => {
-          const result = await core.switchMembership(configuration);
-          return { ...result, term: core.state.term };
+        const log = await this.#call(nodeId, async (timeline) => {
+          const result = await timeline.switchMembership(configuration);
+          return { ...result, term: timeline.state.term };
         });
         if (log === undefined) continue;
         if (log.current.generation > configuration.generation) {
@@ -151,7 +151,7 @@ export class MembershipController {
     await this.#until(async () => {
       for (const { nodeId } of members) {
         if (done.has(nodeId)) continue;
-        const result = await this.#call(nodeId, (core) => core.bumpTerm(term));
+        const result = await this.#call(nodeId, (timeline) => timeline.bumpTerm(term));
         if (result !== undefined) done.add(nodeId);
       }
       return done.size >= majority(members.length);
@@ -205,7 +205,7 @@ export class MembershipController {
     }
   }
 
-  async #call<T>(nodeId: bigint, body: (core: SafekeeperCore) => Promise<T>): Promise<T | undefined> {
+  async #call<T>(nodeId: bigint, body: (timeline: Timeline) => Promise<T>): Promise<T | undefined> {
     const node = this.#node(nodeId);
     if (node === undefined || !(await this.#world.pass(CONTROLLER_ENDPOINT, node.index))) return undefined;
     const result = await node.process?.exclusive(body).catch(() => undefined);

@@ -103,6 +103,8 @@ export class Side {
   readonly #connection: Connection;
   readonly #outgoing: Pipe;
   handlers: SideHandlers | undefined;
+  /** Called whenever less is under way from here than before. */
+  onRoom: (() => void) | undefined;
   #closed = false;
 
   constructor(connection: Connection, outgoing: Pipe) {
@@ -117,6 +119,11 @@ export class Side {
   /** Messages sent and not delivered. */
   get queued(): number {
     return this.#outgoing.length;
+  }
+
+  /** Their bytes. */
+  get queuedBytes(): number {
+    return this.#outgoing.bytes;
   }
 
   /** @param payload given: nobody writes to it any more */
@@ -161,8 +168,8 @@ export class Connection {
     this.server = server;
     const toServer = new Pipe(network, client, server, random);
     const toClient = new Pipe(network, server, client, random);
-    this.clientSide = new Side(this, toServer);
-    this.serverSide = new Side(this, toClient);
+    this.clientSide = toServer.source = new Side(this, toServer);
+    this.serverSide = toClient.source = new Side(this, toClient);
     toServer.target = this.serverSide;
     toClient.target = this.clientSide;
   }
@@ -200,6 +207,7 @@ class Pipe {
   readonly #from: Endpoint;
   readonly #to: Endpoint;
   readonly #random: Random;
+  source: Side | undefined;
   target: Side | undefined;
   #parcels: Parcel[] = [];
   #lastDueMs = 0;
@@ -217,6 +225,10 @@ class Pipe {
     return this.#parcels.length;
   }
 
+  get bytes(): number {
+    return this.#parcels.reduce((sum, { payload }) => sum + (payload?.byteLength ?? 0), 0);
+  }
+
   push(payload: Uint8Array): void {
     if (!this.#ended) this.#enqueue(payload, "");
   }
@@ -226,11 +238,13 @@ class Pipe {
     if (!keepAll) this.#parcels.length = this.#random.below(this.#parcels.length + 1);
     this.#enqueue(undefined, reason);
     this.#ended = true;
+    this.source?.onRoom?.();
   }
 
   drop(): void {
     this.#ended = true;
     this.#parcels = [];
+    this.source?.onRoom?.();
   }
 
   #enqueue(payload: Uint8Array | undefined, reason: string): void {
@@ -262,6 +276,7 @@ class Pipe {
       if (parcel.payload === undefined) this.target?.receiveEnd(parcel.reason);
       else this.target?.receive(parcel.payload);
     }
+    this.source?.onRoom?.();
     this.#arm();
   }
 }

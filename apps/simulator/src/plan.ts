@@ -70,6 +70,8 @@ export interface Plan {
   readonly connectionTimeoutMs: number;
   /** Share of proposers that compare their WAL before they tell anybody of their election. */
   readonly holdShare: number;
+  /** Share of proposers whose PostgreSQL has all WAL that a laggard may need; the others ask donors. */
+  readonly keepShare: number;
   readonly writeEveryMs: number;
   readonly recordsPerWrite: number;
   /** Share of writes that leave the segment. */
@@ -133,6 +135,7 @@ export function makePlan(seed: number): Plan {
     heartbeatMs: random.between(100, 500),
     connectionTimeoutMs: random.between(500, 2500),
     holdShare: random.next(),
+    keepShare: random.next(),
     writeEveryMs: random.between(8, 120),
     recordsPerWrite: 1 + random.below(6),
     switchShare: random.chance(0.15) ? 0.03 : 0,

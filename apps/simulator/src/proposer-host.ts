@@ -67,6 +67,9 @@ export class ProposerHost {
   #launch(): void {
     if (!this.#runs || this.#process !== undefined) return;
     this.#incarnation += 1;
+    if (this.#world.hosts.some(({ process: other }) => other?.isElected === true)) {
+      this.#world.coverage.count("competing-proposers");
+    }
     if (this.#incarnation > 1 && this.#random.chance(NEW_DATABASE_SHARE)) {
       this.#database.log = new WalLog(this.#world.startLsn, this.#world.newMark());
     }

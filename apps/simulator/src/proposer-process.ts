@@ -5,7 +5,8 @@
  * and a little later for commits, timers from the core's deadline. After an election it gets the adopted WAL from
  * the donor and compares it with its own: if its own continues the log, it goes on with it, bytes above included; if
  * not, it becomes a fresh primary that starts from the donor's bytes and writes different ones from there on. Some
- * hold the election back until they know, others tell the acceptors at once.
+ * hold the election back until they know, others tell the acceptors at once. Some have all WAL for laggards, others
+ * only what is recent; one that synchronises has none.
  */
 import { INVALID_LSN } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
@@ -14,22 +15,20 @@ import { ProposerCore } from "@millrace/wal-proposer";
 import type { ProposerEffect, ProposerEvent } from "@millrace/wal-proposer";
 import { parseAcceptorMessage, serializeProposerMessage } from "@millrace/wal-protocol";
 import type { ProposerMessage } from "@millrace/wal-protocol";
-import { stackOf } from "./acceptor-process.js";
 import { continueFrom, fetchAdopted } from "./adopted-log.js";
 import type { Database } from "./adopted-log.js";
-import type { ElectedTerm } from "./ledger.js";
-import type { Connection, Endpoint } from "./network.js";
+import type { ElectedTerm } from "./elections.js";
+import { stackOf } from "./error-text.js";
+import { LaggardFeed } from "./laggard-feed.js";
+import type { Endpoint } from "./network.js";
+import { ProposerLinks } from "./proposer-links.js";
 import type { Random } from "./random.js";
+import { SendableWal } from "./sendable-wal.js";
 import { WAL_SHAPE } from "./wal-log.js";
 import type { World } from "./world.js";
 
-/** Requests that may be under way on one connection. */
-const WINDOW = 24;
 /** Uncommitted WAL above which the database pauses: its clients wait for their commits. */
 const BACKLOG_BYTES = 48n * 1024n;
-/** Connections refused by a machine that is up. */
-const REFUSAL_MS = 2;
-
 /** How a process is started. */
 export interface ProposerSetup {
   readonly name: string;
@@ -48,7 +47,11 @@ export class ProposerProcess {
   readonly #core: ProposerCore;
   readonly #random: Random;
   readonly #holds: boolean;
-  readonly #connections: (Connection | undefined)[];
+  readonly #wal: SendableWal;
+  readonly #links: ProposerLinks;
+  readonly #feed: LaggardFeed;
+  /** Aborted when the process is over. */
+  readonly #gone = new AbortController();
   readonly #events: ProposerEvent[] = [];
   readonly #pumpSoon = new Set<number>();
   readonly #fullWindows = new Set<number>();
@@ -67,7 +70,8 @@ export class ProposerProcess {
     this.#setup = setup;
     this.#random = setup.random;
     this.#holds = setup.mode === "stream" && setup.random.chance(plan.holdShare);
-    this.#connections = world.acceptors.map(() => undefined);
+    const keepsAll = setup.random.chance(plan.keepShare);
+    this.#links = this.#newLinks();
     this.#core = new ProposerCore({
       tenantId: world.tenantId,
       timelineId: world.timelineId,
@@ -84,15 +88,21 @@ export class ProposerProcess {
       heartbeatMs: plan.heartbeatMs,
       connectionTimeoutMs: plan.connectionTimeoutMs,
     });
+    this.#wal = new SendableWal(
+      setup.database,
+      this.#core,
+      setup.mode === "sync" ? "nothing" : keepsAll ? "all" : "recent",
+    );
+    this.#feed = this.#newFeed();
   }
 
   get name(): string {
     return this.#setup.name;
   }
 
-  /** Whether it has won its term and streams. */
-  get isStreaming(): boolean {
-    return this.#ready && !this.#ended;
+  /** Whether it has won its term and has not been told that this is over. */
+  get isElected(): boolean {
+    return this.#elected !== undefined && !this.#ended;
   }
 
   start(): void {
@@ -105,8 +115,36 @@ export class ProposerProcess {
     if (this.#ended) return;
     this.#ended = true;
     this.#timer?.cancel();
-    const keepAll = this.#random.chance(0.5);
-    for (const connection of this.#connections) connection?.clientSide.close("proposer gone", keepAll);
+    this.#world.time.promisesMoved();
+    this.#gone.abort();
+    this.#feed.close();
+    this.#links.die();
+  }
+
+  #newLinks(): ProposerLinks {
+    return new ProposerLinks(this.#world, {
+      endpoint: this.#setup.endpoint,
+      random: this.#random,
+      isOver: () => this.#ended,
+      opened: (acceptor) => this.#dispatch({ type: "connected", acceptor, nowMs: this.#world.time.nowMs }),
+      message: (acceptor, payload) => this.#onMessage(acceptor, payload),
+      closed: (acceptor, reason) => this.#onClosed(acceptor, reason),
+    });
+  }
+
+  #newFeed(): LaggardFeed {
+    return new LaggardFeed(this.#world, {
+      name: this.name,
+      endpoint: this.#setup.endpoint,
+      core: this.#core,
+      elected: () => this.#elected,
+      servedFromLsn: () => this.#wal.servedFromLsn,
+      connection: (acceptor) => (this.#ended ? "none" : this.#links.state(acceptor)),
+      send: (acceptor, request, walData) => {
+        this.#send(acceptor, { ...request, type: "append-request", walData });
+      },
+      pump: (acceptor) => this.#pump(acceptor),
+    });
   }
 
   #end(reason: string): void {
@@ -156,12 +194,11 @@ export class ProposerProcess {
     const { ledger, trace } = this.#world;
     switch (effect.type) {
       case "connect":
-        this.#connectLater(effect.acceptor);
+        this.#links.connectLater(effect.acceptor);
         break;
       case "disconnect":
         trace.note("disconnect", this.name, effect.acceptor, effect.reason);
-        this.#connections[effect.acceptor]?.clientSide.close(effect.reason, this.#random.chance(0.5));
-        this.#onClosed(effect.acceptor, effect.reason);
+        this.#links.disconnect(effect.acceptor, effect.reason);
         break;
       case "send":
         this.#send(effect.acceptor, effect.message);
@@ -182,6 +219,7 @@ export class ProposerProcess {
       case "synced":
         this.#world.coverage.count("sync-finished");
         trace.note("synced", this.name, effect.lsn);
+        if (this.#elected !== undefined) ledger.onSynced(this.#elected, effect.lsn);
         this.#end("synced");
         break;
       case "restart":
@@ -212,65 +250,19 @@ export class ProposerProcess {
     else if (code !== "generation_mismatch") ledger.violate("I6 LogMatching", text);
   }
 
-  #connectLater(acceptor: number): void {
-    const { time, plan } = this.#world;
-    time.after(this.#random.next() * 0.4 * plan.reconnectMs, () => {
-      if (!this.#ended) this.#connect(acceptor);
-    });
-  }
-
-  #connect(acceptor: number): void {
-    const { time, network, plan } = this.#world;
-    const { endpoint } = this.#setup;
-    const roundTripMs = network.latencyMs(endpoint, acceptor) + network.latencyMs(acceptor, endpoint);
-    // Nothing comes back over a blocked way; the core's own limit ends the attempt. So that every attempt ends, it
-    // fails here by itself when that limit must have passed.
-    const isBlocked = network.isBlocked(endpoint, acceptor) || network.isBlocked(acceptor, endpoint);
-    const connection = network.open(endpoint, acceptor);
-    this.#connections[acceptor] = connection;
-    const fail = (reason: string): void => {
-      if (this.#connections[acceptor] !== connection) return;
-      connection.clientSide.close(reason, false);
-      connection.serverSide.close(reason, false);
-      this.#onClosed(acceptor, reason);
-    };
-    if (isBlocked) {
-      time.after(plan.connectionTimeoutMs * 1.5, () => fail("no route"));
-      return;
-    }
-    time.after(roundTripMs, () => {
-      const process = this.#world.acceptors[acceptor]?.process;
-      if (this.#ended || this.#connections[acceptor] !== connection) return;
-      if (process === undefined) {
-        time.after(REFUSAL_MS, () => fail("refused"));
-        return;
-      }
-      connection.clientSide.handlers = {
-        message: (payload) => this.#onMessage(acceptor, payload),
-        closed: (reason) => {
-          if (this.#connections[acceptor] === connection) this.#onClosed(acceptor, reason);
-        },
-      };
-      process.accept(connection.serverSide, endpoint);
-      this.#dispatch({ type: "connected", acceptor, nowMs: time.nowMs });
-    });
-  }
-
   #onMessage(acceptor: number, payload: Uint8Array): void {
     const message = parseAcceptorMessage(payload, this.#world.plan.protocolVersion);
     this.#dispatch({ type: "message", acceptor, message, nowMs: this.#world.time.nowMs });
   }
 
   #onClosed(acceptor: number, reason: string): void {
-    this.#connections[acceptor] = undefined;
     this.#pumpSoon.delete(acceptor);
+    this.#feed.cancel(acceptor);
     this.#dispatch({ type: "disconnected", acceptor, reason, nowMs: this.#world.time.nowMs });
   }
 
   #send(acceptor: number, message: ProposerMessage): void {
-    this.#connections[acceptor]?.clientSide.send(
-      serializeProposerMessage(message, this.#world.plan.protocolVersion),
-    );
+    this.#links.send(acceptor, serializeProposerMessage(message, this.#world.plan.protocolVersion));
   }
 
   #onElected(effect: ProposerEffect & { readonly type: "elected" }): void {
@@ -289,6 +281,13 @@ export class ProposerProcess {
     ledger.onElected(this.#elected);
     time.promisesMoved();
     void this.#adopt(this.#elected);
+    if (this.#setup.mode === "sync") this.#streamFromNow();
+  }
+
+  #streamFromNow(): void {
+    this.#ready = true;
+    if (this.#holds) this.#dispatch({ type: "start-streaming", nowMs: this.#world.time.nowMs });
+    this.#announceWal();
   }
 
   async #adopt(elected: ElectedTerm): Promise<void> {
@@ -296,17 +295,14 @@ export class ProposerProcess {
     const adopted = await fetchAdopted(world, elected, {
       endpoint: this.#setup.endpoint,
       donor: () => this.#core.donor?.acceptor ?? 0,
-      isOver: () => this.#ended,
+      signal: this.#gone.signal,
     });
     if (this.#ended) return;
-    if (adopted === undefined) {
-      this.#end("the adopted WAL cannot be had");
-      return;
-    }
-    continueFrom(world, this.#setup.database, elected, adopted);
-    this.#ready = true;
-    if (this.#holds) this.#dispatch({ type: "start-streaming", nowMs: world.time.nowMs });
-    this.#announceWal();
+    if (adopted !== undefined) continueFrom(world, this.#setup.database, elected, adopted);
+    // Who only synchronises needs none of it; then it is for the ledger alone.
+    if (this.#setup.mode === "sync") return;
+    if (adopted === undefined) this.#end("the adopted WAL cannot be had");
+    else this.#streamFromNow();
   }
 
   #onCommit(commitLsn: Lsn): void {
@@ -337,8 +333,7 @@ export class ProposerProcess {
   }
 
   #announceWal(): void {
-    const { log } = this.#setup.database;
-    this.#dispatch({ type: "wal-available", endLsn: log.endLsn, nowMs: this.#world.time.nowMs });
+    this.#dispatch({ type: "wal-available", endLsn: this.#wal.endLsn, nowMs: this.#world.time.nowMs });
   }
 
   #pumpLater(acceptor: number): void {
@@ -355,16 +350,23 @@ export class ProposerProcess {
 
   #pump(acceptor: number): void {
     for (;;) {
-      const side = this.#connections[acceptor]?.clientSide;
-      if (this.#ended || side === undefined) return;
-      if (side.queued >= WINDOW) {
+      const state = this.#links.state(acceptor);
+      if (this.#ended || state === "none") return;
+      if (state === "full") {
         this.#pumpAgain(acceptor);
         return;
       }
       const wantedLsn = this.#core.wantsLsn(acceptor);
       if (wantedLsn === undefined) return;
-      const request = this.#core.nextAppend(acceptor, this.#available(wantedLsn));
-      if (request === undefined) return;
+      const isHere = wantedLsn >= this.#wal.beginLsn && !this.#feed.isRunning(acceptor);
+      const request = this.#core.nextAppend(
+        acceptor,
+        isHere && this.#ready ? this.#wal.available(wantedLsn, this.#random) : wantedLsn,
+      );
+      if (request === undefined) {
+        if (this.#ready && wantedLsn < this.#wal.beginLsn) this.#feed.request(acceptor);
+        return;
+      }
       const { log } = this.#setup.database;
       const walData =
         request.endLsn > request.beginLsn ? log.view(request.beginLsn, request.endLsn) : new Uint8Array(0);
@@ -380,15 +382,5 @@ export class ProposerProcess {
       this.#fullWindows.delete(acceptor);
       this.#pump(acceptor);
     });
-  }
-
-  // What a walsender has sent so far ends anywhere, also inside a record.
-  #available(wantedLsn: Lsn): Lsn {
-    if (!this.#ready) return wantedLsn;
-    const { log } = this.#setup.database;
-    const end = this.#setup.mode === "sync" ? this.#core.termStartLsn : log.endLsn;
-    if (end <= wantedLsn || this.#random.chance(0.5)) return end;
-    const some = (wantedLsn + 1n + BigInt(this.#random.below(6000))) as Lsn;
-    return some < end ? some : end;
   }
 }

@@ -29,6 +29,8 @@ export interface SetResult {
 export interface SetOptions {
   readonly firstSeed: number;
   readonly seeds: number;
+  /** Laid over every schedule. */
+  readonly change?: Partial<Plan>;
   /** End at the first violation. Default: run all. */
   readonly stopAtFailure?: boolean;
   /** Called after each seed. */
@@ -44,13 +46,14 @@ export async function runSeeds(options: SetOptions): Promise<SetResult> {
   let events = 0;
   let slowestRecoveryMs = 0;
   for (let seed = options.firstSeed; seed < options.firstSeed + options.seeds; seed += 1) {
-    const result = await simulate(makePlan(seed));
+    const plan = { ...makePlan(seed), ...options.change };
+    const result = await simulate(plan);
     runs += 1;
     events += result.events;
     totals.add(result.coverage);
     slowestRecoveryMs = Math.max(slowestRecoveryMs, result.recoveredAfterMs ?? 0);
     if (seed % REPEAT_EVERY === 0) {
-      const again = await simulate(makePlan(seed));
+      const again = await simulate(plan);
       if (again.traceHash !== result.traceHash) unrepeatable.push(seed);
     }
     if (result.violation !== undefined) failures.push(result);

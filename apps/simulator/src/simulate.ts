@@ -125,6 +125,6 @@ export async function compareAll(world: World): Promise<void> {
     if (commitLsn <= startLsn) continue;
     if (plan.generations && !isMember(membership.configuration, node.nodeId)) continue;
     const bytes = await process.copy(startLsn, commitLsn);
-    ledger.onRead(`the comparison of ${node.name}`, startLsn, bytes);
+    ledger.readers.onRead(`the comparison of ${node.name}`, startLsn, bytes);
   }
 }

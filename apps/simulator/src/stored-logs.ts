@@ -31,6 +31,8 @@ export interface NodeRecord {
   votedTerm: bigint;
   /** Highest commit position shown in this life of the process. */
   commitLsn: Lsn;
+  /** The commit position that a restart would find. */
+  persistedCommitLsn: Lsn;
   /** Its bytes agree with the committed ones up to here. */
   verifiedLsn: Lsn;
   /** Its bytes agree with the log of the leader of `matchedTerm` up to here. */
@@ -81,6 +83,7 @@ export class StoredLogs {
       shownTerm: 0n,
       votedTerm: 0n,
       commitLsn: INVALID_LSN,
+      persistedCommitLsn: INVALID_LSN,
       verifiedLsn: this.#startLsn,
       matchedLsn: this.#startLsn,
       matchedTerm: 0n,

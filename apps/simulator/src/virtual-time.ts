@@ -6,9 +6,13 @@
  * the loop goes through the host's event loop after each event that may have resolved something. No real time and
  * no real I/O is involved, so nothing else can come in between and a run depends on its seed alone.
  *
- * Also the `Clock` that the cores take.
+ * Also the `Clock` that the packages take.
  */
-import type { Clock, Timer } from "@millrace/wal-acceptor";
+import type { Timer } from "@millrace/wal-acceptor";
+import type { Clock } from "@millrace/wal-proposer";
+
+/** As setTimeout: what remains of a wait after a rounded sum would otherwise be no time at all, for ever. */
+const TIMER_MIN_MS = 1;
 
 interface Entry {
   readonly atMs: number;
@@ -42,7 +46,18 @@ export class VirtualTime implements Clock {
   }
 
   setTimer(delayMs: number, callback: () => void): Timer {
-    return this.after(delayMs, callback);
+    return this.#later(Math.max(TIMER_MIN_MS, delayMs), callback);
+  }
+
+  nextTurn(callback: () => void): void {
+    this.#later(0, callback);
+  }
+
+  #later(delayMs: number, callback: () => void): Timer {
+    return this.after(delayMs, () => {
+      this.#promisesMoved = true;
+      callback();
+    });
   }
 
   /** Runs `action` once, `delayMs` from now. */

@@ -2,19 +2,17 @@
  * The simulated cluster: who is there, and what everybody shares.
  *
  * Acceptors are endpoints 0 to n-1; proposers, readers and the membership controller have endpoints behind them. The
- * world moves only by events of its virtual time, and everything it does by itself (gossip between acceptors, readers
- * that follow the committed WAL) is scheduled here.
+ * world moves only by events of its virtual time, and what acceptors do by themselves (gossip) is scheduled here.
  */
 import type { Lsn } from "@millrace/lsn";
-import { segmentNumber } from "@millrace/lsn";
 import { initialState } from "@millrace/wal-acceptor";
 import type { PersistentState } from "@millrace/wal-acceptor";
 import { EMPTY_CONFIGURATION } from "@millrace/wal-protocol";
 import type { Configuration } from "@millrace/wal-protocol";
 import { AcceptorNode } from "./acceptor-node.js";
-import { isDiskTrouble, stackOf } from "./acceptor-process.js";
 import { Coverage } from "./coverage.js";
 import { DiskBehaviour } from "./disk-behaviour.js";
+import { isDiskTrouble, stackOf } from "./error-text.js";
 import { Ledger } from "./ledger.js";
 import { CONTROLLER_ENDPOINT, MembershipStore, memberOf } from "./membership-store.js";
 import { Network } from "./network.js";
@@ -24,6 +22,7 @@ import type { NodeStorage } from "./node-storage.js";
 import type { Plan } from "./plan.js";
 import { ProposerHost } from "./proposer-host.js";
 import { Random } from "./random.js";
+import { Standby } from "./standby.js";
 import { Trace } from "./trace.js";
 import { VirtualTime } from "./virtual-time.js";
 import { WAL_SHAPE } from "./wal-log.js";
@@ -33,9 +32,8 @@ const PROPOSER_ENDPOINTS = 50;
 const PROPOSER_ENDPOINTS_MAX = 8;
 /** Segments that databases leave before their end in one run. */
 const SEGMENTS_LEFT_MAX = 2;
-/** A reader polls; production waits on the commit position, which changes nothing in what may be read. */
-const READ_EVERY_MS = 40;
-const READ_BYTES = 32 * 1024;
+const STANDBY_ENDPOINT = 70;
+const STANDBYS = 2;
 
 /** One cluster, from its first event to its last. */
 export class World {
@@ -50,17 +48,15 @@ export class World {
   readonly ledger: Ledger;
   readonly acceptors: readonly AcceptorNode[];
   readonly membership: MembershipStore;
+  readonly #standbys: readonly Standby[];
   readonly #random: Random;
   readonly #hosts: ProposerHost[] = [];
   #mark = 0;
   #segmentsLeft = 0;
-  #readerLsn: Lsn;
-  #crossed = false;
 
   constructor(plan: Plan, traceListener?: (line: string) => void) {
     this.plan = plan;
     this.startLsn = BigInt(plan.startLsn) as Lsn;
-    this.#readerLsn = this.startLsn;
     this.#random = new Random(plan.seed, "world");
     const { time, coverage, startLsn } = this;
     this.trace = new Trace(() => time.nowMs, traceListener);
@@ -74,8 +70,14 @@ export class World {
     });
     const members = this.acceptors.slice(0, plan.acceptors).map((node) => memberOf(node));
     this.membership = new MembershipStore({ generation: 1, members, newMembers: [] });
-    if (plan.generations) this.ledger.onConfiguration(this.membership.configuration);
-    else this.ledger.setListConfiguration({ generation: 0, members, newMembers: [] });
+    this.#standbys = Array.from(
+      { length: STANDBYS },
+      (_, index) => new Standby(this, index, STANDBY_ENDPOINT + index),
+    );
+    const { elections } = this.ledger;
+    if (plan.generations) elections.onConfiguration(this.membership.configuration);
+    else elections.setListConfiguration({ generation: 0, members, newMembers: [] });
+    coverage.count(plan.acceptors === 3 ? "three-acceptors" : "five-acceptors");
     if (plan.generations) coverage.count("generations");
     if (plan.storage === "files") coverage.count("files");
   }
@@ -86,7 +88,8 @@ export class World {
       { length: PROPOSER_ENDPOINTS_MAX },
       (_, index) => PROPOSER_ENDPOINTS + index,
     );
-    return [...this.acceptors.map(({ index }) => index), ...proposers, CONTROLLER_ENDPOINT];
+    const standbys = this.#standbys.map(({ endpoint }) => endpoint);
+    return [...this.acceptors.map(({ index }) => index), ...proposers, ...standbys, CONTROLLER_ENDPOINT];
   }
 
   isProposer(endpoint: Endpoint): boolean {
@@ -105,7 +108,7 @@ export class World {
       node.install(await this.newStorage(node, this.firstState(configuration)));
     }
     this.addProposer("stream").start();
-    this.#scheduleReads();
+    for (const standby of this.#standbys) standby.start();
     if (Number.isFinite(this.plan.gossipEveryMs)) this.#scheduleGossip();
   }
 
@@ -169,21 +172,6 @@ export class World {
     return this.#segmentsLeft <= SEGMENTS_LEFT_MAX;
   }
 
-  /** Reads WAL from an acceptor over the network; undefined if that fails for any reason. */
-  async readFrom(
-    reader: Endpoint,
-    acceptor: number,
-    fromLsn: Lsn,
-    maxBytes: number,
-    term: bigint | undefined,
-  ): Promise<Uint8Array | undefined> {
-    if (!(await this.pass(reader, acceptor))) return undefined;
-    const process = this.acceptors[acceptor]?.process;
-    const bytes = await process?.read(fromLsn, maxBytes, term).catch(() => undefined);
-    if (bytes === undefined || !(await this.pass(acceptor, reader))) return undefined;
-    return bytes;
-  }
-
   /** One message's way, for calls that are not a proposer's stream; false if it gets lost. */
   async pass(from: Endpoint, to: Endpoint): Promise<boolean> {
     await this.time.sleep(this.network.latencyMs(from, to));
@@ -197,39 +185,6 @@ export class World {
       node.behaviour.heal();
       node.start();
     }
-  }
-
-  #scheduleReads(): void {
-    this.time.after(READ_EVERY_MS * (0.5 + this.#random.next()), () => {
-      this.time.promisesMoved();
-      void this.#readCommitted().then(() => this.#scheduleReads());
-    });
-  }
-
-  // A standby: follows what is committed, from whichever acceptor it happens to be connected to.
-  async #readCommitted(): Promise<void> {
-    const acceptor = this.#random.below(this.acceptors.length);
-    const from = this.#readerLsn;
-    const process = this.acceptors[acceptor]?.process;
-    const bytes = await process
-      ?.read(from, 1 + this.#random.below(READ_BYTES), undefined)
-      .catch(() => undefined);
-    if (bytes === undefined || bytes.byteLength === 0) return;
-    this.ledger.onRead(`a reader of A${String(acceptor + 1)}`, from, bytes);
-    this.coverage.count("reader-bytes");
-    this.trace.note("read", acceptor, from, bytes.byteLength);
-    // Now and then a standby starts over, with what it has read long ago.
-    this.#readerLsn = this.#random.chance(0.05) ? this.startLsn : ((from + BigInt(bytes.byteLength)) as Lsn);
-    this.#noteCrossing();
-  }
-
-  #noteCrossing(): void {
-    const { segmentBytes } = WAL_SHAPE;
-    if (this.#crossed) return;
-    if (segmentNumber(this.ledger.commitLsn, segmentBytes) === segmentNumber(this.startLsn, segmentBytes))
-      return;
-    this.#crossed = true;
-    this.coverage.count("segment-crossed");
   }
 
   #scheduleGossip(): void {
@@ -250,10 +205,10 @@ export class World {
     const { process } = listener;
     if (process === undefined) return;
     await process
-      .exclusive(async (core) => {
-        const before = core.state.commitLsn;
-        await core.recordPeer({ lastLogTerm, commitLsn, backupLsn, remoteConsistentLsn, peerHorizonLsn });
-        if (core.state.commitLsn > before) this.coverage.count("peer-commit");
+      .exclusive(async (timeline) => {
+        const before = timeline.state.commitLsn;
+        await timeline.recordPeer({ lastLogTerm, commitLsn, backupLsn, remoteConsistentLsn, peerHorizonLsn });
+        if (timeline.state.commitLsn > before) this.coverage.count("peer-commit");
       })
       .catch(() => undefined); // a disk or a crash; the next round comes
   }

@@ -22,6 +22,7 @@ export function calmPlan(change: Partial<Plan> = {}): Plan {
     heartbeatMs: 100,
     connectionTimeoutMs: 600,
     holdShare: 0.5,
+    keepShare: 0.5,
     writeEveryMs: 10,
     recordsPerWrite: 3,
     switchShare: 0,

@@ -31,6 +31,9 @@ function totalsWith(commits: number): CoverageTotals {
       "divergent-tail-cut",
       "recovery",
       "reader-bytes",
+      "term-reader-bytes",
+      "reader-lost-term",
+      "donor-feed",
       "catch-up",
       "divergence-found",
       "stale-append",
@@ -44,6 +47,9 @@ function totalsWith(commits: number): CoverageTotals {
       "files",
       "generations",
       "liveness-checked",
+      "competing-proposers",
+      "three-acceptors",
+      "five-acceptors",
       ...FAULT_KINDS,
     ] as const) {
       run.count(event);

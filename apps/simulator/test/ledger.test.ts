@@ -9,7 +9,8 @@ import type { AppendResponse, Configuration, TermHistory, VoteResponse } from "@
 import { expect, test } from "vitest";
 import { Coverage } from "../src/coverage.js";
 import { Ledger } from "../src/ledger.js";
-import type { ElectedTerm } from "../src/ledger.js";
+import type { ServedWal } from "../src/reader-checks.js";
+import type { ElectedTerm } from "../src/elections.js";
 import type { Invariant } from "../src/verdict.js";
 import { Random } from "../src/random.js";
 import { WAL_SHAPE, WalLog } from "../src/wal-log.js";
@@ -35,7 +36,7 @@ class Bench {
 
   constructor() {
     for (const nodeId of NODES) this.ledger.logs.add(nodeId, `A${String(nodeId)}`);
-    this.ledger.setListConfiguration(configurationOf(0, ...NODES));
+    this.ledger.elections.setListConfiguration(configurationOf(0, ...NODES));
     this.log.writeSome(new Random(1, "ledger test"), 20);
     this.state = initialState({
       tenantId: "a".repeat(32),
@@ -50,8 +51,8 @@ class Bench {
     });
   }
 
-  vote(nodeId: bigint, term: bigint, change: Partial<VoteResponse> = {}): void {
-    this.ledger.onVote(nodeId, 50, {
+  vote(nodeId: bigint, term: bigint, change: Partial<VoteResponse> = {}, writtenLsn: Lsn = START): void {
+    const vote = {
       type: "vote-response",
       generation: 0,
       term,
@@ -60,7 +61,8 @@ class Bench {
       truncateLsn: START,
       history: [{ term: 0n, lsn: START }],
       ...change,
-    });
+    } as const;
+    this.ledger.onVote(nodeId, 50, vote, writtenLsn);
   }
 
   /** Votes of a quorum, with all that was acknowledged. */
@@ -102,6 +104,11 @@ class Bench {
       commitLsn: START,
       hotStandby: NO_HOT_STANDBY_FEEDBACK,
     };
+  }
+
+  /** All of the leader's log, on its way from the first node to a reader who may go as far as `limitLsn`. */
+  served(limitLsn: Lsn): ServedWal {
+    return { nodeId: 1n, startLsn: START, bytes: this.log.view(START, this.log.endLsn), limitLsn };
   }
 
   recover(nodeId: bigint, change: Partial<AcceptorStateView>, bytes: Uint8Array): void {
@@ -247,6 +254,22 @@ const VIOLATIONS: readonly (readonly [Invariant, string, (bench: Bench) => void]
     },
   ],
   [
+    "I10 VoteCoversAcks",
+    "a vote with less than was written",
+    (bench) => {
+      bench.vote(1n, 2n, {}, later(START, 8));
+    },
+  ],
+  [
+    "I11 CommitFromOwnTerm",
+    "a synchronisation whose commit one acceptor has on disk",
+    (bench) => {
+      const elected = bench.elect(1n, bench.log.endLsn);
+      bench.ledger.onPersisted(1n, { ...bench.state, commitLsn: bench.log.endLsn });
+      bench.ledger.onSynced(elected, bench.log.endLsn);
+    },
+  ],
+  [
     "I11 CommitFromOwnTerm",
     "a commit that one acceptor has acknowledged",
     (bench) => {
@@ -274,15 +297,67 @@ const VIOLATIONS: readonly (readonly [Invariant, string, (bench: Bench) => void]
     "I12 Membership",
     "a generation with two contents",
     ({ ledger }) => {
-      ledger.onConfiguration(configurationOf(3, 1n, 2n));
-      ledger.onConfiguration(configurationOf(3, 1n, 3n));
+      ledger.elections.onConfiguration(configurationOf(3, 1n, 2n));
+      ledger.elections.onConfiguration(configurationOf(3, 1n, 3n));
     },
   ],
   [
     "I13 ReaderLimits",
     "a reader that sees what is not committed",
     ({ ledger }) => {
-      ledger.onRead("reader", START, new Uint8Array(8));
+      ledger.readers.onRead("reader", START, new Uint8Array(8));
+    },
+  ],
+  [
+    "I13 ReaderLimits",
+    "an acceptor that serves committed WAL beyond its own commit position",
+    (bench) => {
+      bench.elect(1n);
+      for (const nodeId of [1n, 2n]) bench.acknowledge(nodeId, 1n, bench.log.endLsn);
+      bench.ledger.readers.onCommitted(bench.served(START));
+    },
+  ],
+  [
+    "I13 ReaderLimits",
+    "a reader in a term that is over",
+    (bench) => {
+      bench.elect(1n);
+      bench.acknowledge(1n, 1n, bench.log.endLsn);
+      bench.ledger.readers.onDurable(1n, 2n, bench.served(bench.log.endLsn));
+    },
+  ],
+  [
+    "I13 ReaderLimits",
+    "a reader in a term beyond what is durable",
+    (bench) => {
+      bench.elect(1n);
+      bench.acknowledge(1n, 1n, bench.log.endLsn);
+      bench.ledger.readers.onDurable(1n, 1n, bench.served(START));
+    },
+  ],
+  [
+    "I13 ReaderLimits",
+    "a reader in a term that gets other bytes than there are",
+    (bench) => {
+      bench.elect(1n);
+      bench.acknowledge(1n, 1n, bench.log.endLsn);
+      const served = bench.served(bench.log.endLsn);
+      bench.ledger.readers.onDurable(1n, 1n, { ...served, bytes: new Uint8Array(served.bytes.byteLength) });
+    },
+  ],
+  [
+    "I13 ReaderLimits",
+    "a stream with a gap",
+    ({ ledger }) => {
+      ledger.readers.onReceived("reader", later(START, 8), START);
+    },
+  ],
+  [
+    "I6 LogMatching",
+    "a donor with other bytes than the leader of the term",
+    (bench) => {
+      const elected = bench.elect(1n);
+      bench.ledger.readers.onDonated(elected, START, new Uint8Array(64));
     },
   ],
 ];
@@ -306,7 +381,12 @@ test("a sound history is committed without objection", () => {
   expect(ledger.commitLsn).toBe(log.endLsn);
   ledger.onProposerCommit(elected, log.endLsn, START);
   ledger.onPositions(1n, log.endLsn, log.endLsn);
-  ledger.onRead("reader", START, log.view(START, log.endLsn));
+  ledger.readers.onRead("reader", START, log.view(START, log.endLsn));
+  ledger.readers.onCommitted(bench.served(log.endLsn));
+  ledger.readers.onDurable(1n, 1n, bench.served(log.endLsn));
+  ledger.readers.onDonated(elected, START, log.view(START, log.endLsn));
+  for (const nodeId of [1n, 2n]) ledger.onPersisted(nodeId, { ...bench.state, commitLsn: log.endLsn });
+  ledger.onSynced(elected, log.endLsn);
   const effectiveHistory = [{ term: 1n, lsn: START }];
   bench.recover(
     1n,

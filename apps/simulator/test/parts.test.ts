@@ -6,6 +6,7 @@ import type { Lsn } from "@millrace/lsn";
 import { WalDecoder } from "@millrace/wal-decoder";
 import { expect, test } from "vitest";
 import { sameBytes } from "../src/byte-log.js";
+import { CopyLink } from "../src/copy-link.js";
 import { Network } from "../src/network.js";
 import { Random } from "../src/random.js";
 import { SimulatedFileSystem } from "../src/simulated-file-system.js";
@@ -85,6 +86,59 @@ test("a connection delivers in order, and a prefix", async () => {
       },
     ),
   );
+});
+
+// Aim: a copy over a connection is one: in order, with a bounded queue, and final events stay. Method: one end sends more
+// than fits, waits for room as it is told to, and ends; the other reads.
+test("a copy makes its writer wait and ends with what it was ended by", async () => {
+  const time = new VirtualTime();
+  const network = new Network(time, new Random(1, "copy test"), { usualMs: 5, slowShare: 0, slowMs: 5 });
+  const { clientSide, serverSide } = network.open(70, 0);
+  const [client, server] = [new CopyLink(clientSide, time), new CopyLink(serverSide, time)];
+  let mostQueued = 0;
+  const sending = (async () => {
+    for (let index = 0; index < 40; index += 1) {
+      const room = server.send(Uint8Array.of(index), Uint8Array.of(7));
+      mostQueued = Math.max(mostQueued, server.queuedBytes);
+      if (room !== undefined) await room;
+    }
+    await server.fail({ severity: "ERROR", code: "XX000", message: "enough" });
+  })();
+  const seen: number[] = [];
+  const reading = (async () => {
+    for (;;) {
+      const event = await client.next();
+      if (event.type !== "data") return event;
+      seen.push(event.payload[0] ?? -1);
+    }
+  })();
+  await time.run(1000, never);
+  await sending;
+  const last = await reading;
+  expect(last).toEqual({ type: "fail", message: "enough" });
+  expect(client.tryNext()).toBe(last);
+  expect(seen).toEqual(Array.from({ length: 40 }, (_, index) => index));
+  expect(mostQueued).toBeLessThan(40);
+  client.destroy("left", true);
+  await time.run(2000, never);
+  expect(await server.next()).toEqual({ type: "end", reason: "eof" });
+  await expect(server.send(Uint8Array.of(1))).rejects.toMatchObject({ code: "ERR_WIRE_CLOSED" });
+  expect(network.connections.size).toBe(0);
+});
+
+// Aim: who waits is told that the connection was closed under it. Method: a pending read and a full queue.
+test("closing a copy ends what waits on it", async () => {
+  const time = new VirtualTime();
+  const network = new Network(time, new Random(1, "copy test"), { usualMs: 5, slowShare: 0, slowMs: 5 });
+  const { clientSide } = network.open(70, 0);
+  const link = new CopyLink(clientSide, time);
+  const reading = link.next();
+  let room: Promise<void> | undefined;
+  while (room === undefined) room = link.send(Uint8Array.of(1));
+  link.close("over");
+  await expect(reading).rejects.toMatchObject({ code: "ERR_WIRE_CLOSED", message: "over" });
+  await room;
+  expect(() => link.tryNext()).toThrow("over");
 });
 
 // Aim: the generated WAL is what PostgreSQL's rules ask for, across pages and segments. Method: the decoder reads it, and

@@ -11,7 +11,7 @@ const SET_TIMEOUT_MS = 600_000;
 // Aim: no invariant is violated, and enough happened for that to mean something. Method: 500 schedules; the report says
 // what was reached, each threshold missed fails the test as a violation does.
 test(
-  "five hundred seeds violate nothing and reach enough",
+  "five hundred seeds with competing proposers on 3 and on 5 acceptors violate nothing and reach enough",
   async () => {
     const set = await runSeeds({ firstSeed: 1, seeds: 500 });
     expect(set.failures.flatMap(describeFailure)).toEqual([]);

@@ -9,7 +9,7 @@
 import { addBytes, formatLsn, INVALID_LSN, MAX_LSN } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
 import { parseReplicationMessage } from "@millrace/pg-wire";
-import type { ClientConnection, ClientOptions, CopyBothStream } from "@millrace/pg-wire";
+import type { ClientOptions, CopyBothStream } from "@millrace/pg-wire";
 import type { CatchUpStream, WalChunk } from "./catch-up.js";
 import { ProposerError } from "./errors.js";
 import { PositionReporter } from "./position-reporter.js";
@@ -18,8 +18,14 @@ import { gapError, startError, startReplication } from "./postgres-source.js";
 import { StatusSender } from "./status-sender.js";
 import type { Clock } from "./timers.js";
 
-/** What a stream needs of its connection. */
-export type ReplicationConnection = Pick<ClientConnection, "startCopyBoth" | "destroy">;
+/** The halves of a COPY. */
+type CopyHalves = Pick<CopyBothStream, "reader" | "writer">;
+
+/** What a stream needs of its connection; see `ClientConnection`. */
+export interface ReplicationConnection {
+  startCopyBoth(command: string): Promise<CopyHalves>;
+  destroy(): void;
+}
 
 /** See the members. */
 export interface CatchUpStreamOptions {
@@ -43,7 +49,7 @@ export interface CatchUpReaderOptions extends Omit<CatchUpStreamOptions, "comman
 /** A stream of WAL from PostgreSQL for one acceptor. */
 export class CatchUpReader implements CatchUpStream {
   readonly #connection: ReplicationConnection;
-  readonly #stream: CopyBothStream;
+  readonly #stream: CopyHalves;
   readonly #reporter: PositionReporter;
   readonly #sender: StatusSender;
   readonly #endsWhenIdle: boolean;
@@ -52,7 +58,7 @@ export class CatchUpReader implements CatchUpStream {
   private constructor(
     options: CatchUpStreamOptions,
     connection: ReplicationConnection,
-    stream: CopyBothStream,
+    stream: CopyHalves,
   ) {
     this.#connection = connection;
     this.#stream = stream;
@@ -131,7 +137,7 @@ export class CatchUpReader implements CatchUpStream {
     this.#connection.destroy();
   }
 
-  async #nextEvent(): ReturnType<CopyBothStream["reader"]["next"]> {
+  async #nextEvent(): ReturnType<CopyHalves["reader"]["next"]> {
     try {
       return await this.#stream.reader.next();
     } catch (error) {

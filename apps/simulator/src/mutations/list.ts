@@ -73,6 +73,28 @@ const ACCEPTOR_MUTATIONS: readonly Mutation[] = [
     ],
   },
   {
+    name: "vote-for-any-term",
+    what: "a vote is given whatever term the acceptor is in",
+    patches: [
+      {
+        file: `${ACCEPTOR}/core-greeting.ts`,
+        find: "const voteGiven = state.term < message.term;",
+        replace: "const voteGiven = state.term !== message.term;",
+      },
+    ],
+  },
+  {
+    name: "vote-without-flush",
+    what: "a vote promises only what happened to be synced, not what was written before it",
+    patches: [
+      {
+        file: `${ACCEPTOR}/core-greeting.ts`,
+        find: "await state.wal.flush();\n  const voteGiven",
+        replace: "const voteGiven",
+      },
+    ],
+  },
+  {
     name: "append-without-term-check",
     what: "an append of a term that is over is written",
     patches: [
@@ -107,6 +129,28 @@ const ACCEPTOR_MUTATIONS: readonly Mutation[] = [
     ],
   },
   {
+    name: "truncate-below-commit",
+    what: "the log is cut back to where it agrees for certain, to the start of its last term, and nobody looks at commit",
+    patches: [
+      {
+        file: `${ACCEPTOR}/core-elected.ts`,
+        find: "if (start < state.commitLsn) {",
+        replace: "if (start === INVALID_LSN) {",
+      },
+      {
+        file: `${PROTOCOL}/term-history.ts`,
+        find: "if (proposerTermEnd === undefined) return { term: common.term, lsn: acceptorEndLsn };",
+        replace: "if (proposerTermEnd === undefined) return common;",
+      },
+      {
+        file: `${PROTOCOL}/term-history.ts`,
+        find: "return { term: common.term, lsn: acceptorTermEnd < proposerTermEnd ? acceptorTermEnd : proposerTermEnd };",
+        replace:
+          "return acceptorTermEnd < proposerTermEnd ? common : { term: common.term, lsn: proposerTermEnd };",
+      },
+    ],
+  },
+  {
     name: "history-not-persisted",
     what: "the elected leader's term history is not taken over",
     patches: [
@@ -137,6 +181,70 @@ const ACCEPTOR_MUTATIONS: readonly Mutation[] = [
         file: `${ACCEPTOR}/safekeeper-core.ts`,
         find: "if (peer.lastLogTerm === state.lastLogTerm) await",
         replace: "await",
+      },
+    ],
+  },
+];
+
+/** Wrong senders: what readers of WAL are given. */
+const READER_MUTATIONS: readonly Mutation[] = [
+  {
+    name: "reader-beyond-commit",
+    what: "a reader without a term gets what is durable, committed or not",
+    patches: [
+      {
+        file: `${ACCEPTOR}/walsender.ts`,
+        find: "const endLsn = term === undefined ? state.commitLsn : state.flushLsn;",
+        replace: "void term;\n    const endLsn = state.flushLsn;",
+      },
+    ],
+  },
+  {
+    name: "reader-beyond-term",
+    what: "a reader with a term is served whatever term the acceptor is in",
+    patches: [
+      {
+        file: `${ACCEPTOR}/walsender.ts`,
+        find: "if (term === state.term && this.#served.goesOn(state, untilLsn)) return;",
+        replace: "if (this.#served !== undefined) return;",
+      },
+    ],
+  },
+  {
+    name: "reader-term-checked-before-read",
+    what: "the term is looked at before WAL is read for a reader, and not once more before it is sent",
+    patches: [
+      {
+        file: `${ACCEPTOR}/walsender.ts`,
+        find: "// The log may have been cut and written anew while it was read.\n    this.#checkTerm((this.#position + BigInt(chunk)) as Lsn);",
+        replace: "",
+      },
+    ],
+  },
+  {
+    name: "reader-over-a-cut",
+    what: "a reader in a term goes on over the cut with which the election of that term brings the log in line",
+    patches: [
+      {
+        file: `${ACCEPTOR}/walsender.ts`,
+        find: "if (term === state.term && this.#served.goesOn(state, untilLsn)) return;",
+        replace: "if (term === state.term && this.#served !== undefined) return;",
+      },
+    ],
+  },
+  {
+    name: "donor-of-a-stale-term",
+    what: "an acceptor that has moved on to a higher term still gives its WAL away in the old one",
+    patches: [
+      {
+        file: `${ACCEPTOR}/walsender.ts`,
+        find: "if (term === state.term && this.#served.goesOn(state, untilLsn)) return;",
+        replace: "if (term <= state.term) return;",
+      },
+      {
+        file: `${ACCEPTOR}/walsender.ts`,
+        find: "if (lastLogTerm === term) return undefined;",
+        replace: "if (lastLogTerm >= term) return undefined;",
       },
     ],
   },
@@ -252,6 +360,33 @@ const PROPOSER_MUTATIONS: readonly Mutation[] = [
     ],
   },
   {
+    name: "donor-by-length",
+    what: "laggards and the winner are fed by the voter with the longest log, whatever term it ends in",
+    patches: [
+      {
+        file: `${PROPOSER}/proposer-core.ts`,
+        find: 'const flushLsn = acceptor.state === "active" ? this.acceptorView(acceptor.index).flushLsn : INVALID_LSN;',
+        replace: "const flushLsn = this.#shared.find(acceptor)?.vote?.flushLsn ?? INVALID_LSN;",
+      },
+    ],
+  },
+  {
+    name: "synced-before-persisted",
+    what: "a synchronisation ends at its commit, although no acceptor has that on disk",
+    patches: [
+      {
+        file: `${PROPOSER}/acknowledgements.ts`,
+        find: "if (this.#shared.ledger.persistedCommit(this.#shared.membership.quorum) < this.#shared.termStartLsn)\n      return;",
+        replace: "",
+      },
+      {
+        file: `${PROPOSER}/acknowledgements.ts`,
+        find: "if ((this.#shared.find(acceptor)?.commitLsn ?? INVALID_LSN) < this.#shared.termStartLsn) return;",
+        replace: "",
+      },
+    ],
+  },
+  {
     name: "forget-refused-vote",
     what: "a refused vote is counted as given",
     patches: [
@@ -321,6 +456,29 @@ const PROTOCOL_MUTATIONS: readonly Mutation[] = [
     ],
   },
   {
+    name: "joint-as-one-set",
+    what: "during a change of members a majority of all old and new ones together decides",
+    patches: [
+      {
+        file: `${PROTOCOL}/configuration.ts`,
+        find: "hasMajority(configuration.members, has) &&\n    (!isJoint(configuration) || hasMajority(configuration.newMembers, has))",
+        replace: "hasMajority(everybody(configuration), has)",
+      },
+      {
+        file: `${PROTOCOL}/configuration.ts`,
+        find: "const first = kthLargest(configuration.members, memberLsn);\n  if (!isJoint(configuration)) return first;",
+        replace:
+          "const first = kthLargest(everybody(configuration), memberLsn);\n  if (first >= INVALID_LSN) return first;",
+      },
+      {
+        file: `${PROTOCOL}/configuration.ts`,
+        find: "function includes(set: readonly Member[], nodeId: bigint): boolean {",
+        replace:
+          "function everybody({ members, newMembers }: Configuration): readonly Member[] {\n  return [...members, ...newMembers.filter(({ nodeId }) => !includes(members, nodeId))];\n}\n\nfunction includes(set: readonly Member[], nodeId: bigint): boolean {",
+      },
+    ],
+  },
+  {
     name: "ignore-generation",
     what: "messages of another generation are taken like those of one's own",
     patches: [
@@ -341,6 +499,7 @@ const PROTOCOL_MUTATIONS: readonly Mutation[] = [
 /** All of them. */
 export const MUTATIONS: readonly Mutation[] = [
   ...ACCEPTOR_MUTATIONS,
+  ...READER_MUTATIONS,
   ...STORE_MUTATIONS,
   ...PROPOSER_MUTATIONS,
   ...PROTOCOL_MUTATIONS,
