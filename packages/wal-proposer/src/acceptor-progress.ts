@@ -30,7 +30,8 @@ const MOVES: Readonly<Record<AcceptorState, readonly AcceptorState[]>> = {
   offline: ["connecting"],
   connecting: ["handshake", "closing", "offline"],
   handshake: ["wait-voting", "closing", "offline"],
-  // Back to the handshake: a higher configuration was learnt and the acceptor is asked to follow it.
+  // Back to the handshake: a higher configuration was learnt and the acceptor is asked to follow it, or it is asked
+  // whether it knows a higher one.
   "wait-voting": ["wait-verdict", "handshake", "closing", "offline"],
   "wait-verdict": ["wait-elected", "closing", "offline"],
   "wait-elected": ["active", "closing", "offline"],

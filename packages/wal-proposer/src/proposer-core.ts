@@ -128,9 +128,12 @@ export class ProposerCore {
   get deadlineMs(): number {
     let deadline = Number.POSITIVE_INFINITY;
     if (this.finished) return deadline;
-    for (const { state, awaiting, attemptedAtMs, waitingSinceMs, lastSentMs } of this.#shared.acceptors) {
+    for (const acceptor of this.#shared.acceptors) {
+      const { state, awaiting, attemptedAtMs, waitingSinceMs, lastSentMs } = acceptor;
       if (state === "offline") deadline = Math.min(deadline, attemptedAtMs + this.#reconnectMs);
-      if (awaiting) deadline = Math.min(deadline, waitingSinceMs + this.#connectionTimeoutMs);
+      if (awaiting || this.#isIdle(acceptor)) {
+        deadline = Math.min(deadline, waitingSinceMs + this.#connectionTimeoutMs);
+      }
       if (state === "active") deadline = Math.min(deadline, lastSentMs + this.#heartbeatMs);
     }
     return deadline;
@@ -285,9 +288,19 @@ export class ProposerCore {
         state === "connecting" ? "connect_timeout" : state === "handshake" ? "handshake_timeout" : "silence";
       const detail = `nothing heard for ${String(this.#connectionTimeoutMs)} ms`;
       this.#shared.disconnect(acceptor, waitedFor, detail);
+    } else if (this.#isIdle(acceptor) && nowMs >= waitingSinceMs + this.#connectionTimeoutMs) {
+      this.#shared.greet(acceptor, "idle");
     } else if (state === "active" && nowMs >= lastSentMs + this.#heartbeatMs) {
       this.#shared.requestHeartbeat(acceptor);
     }
+  }
+
+  /**
+   * Whether nothing is said on the connection until a quorum has greeted. That quorum may be one of members who have
+   * been replaced meanwhile, and an acceptor tells of a newer configuration only when it is greeted.
+   */
+  #isIdle({ state }: AcceptorProgress): boolean {
+    return state === "wait-voting" && this.#shared.membership.known !== undefined;
   }
 
   #connectDue(): void {

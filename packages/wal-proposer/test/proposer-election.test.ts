@@ -3,6 +3,7 @@
  */
 import { expect, test } from "vitest";
 import { decideElection, historyProblem } from "../src/election.js";
+import type { ProposerEffect } from "../src/proposer-core.js";
 import { configuration, Harness, only, sentTo, START, terms } from "./core-harness.js";
 import { lsn } from "./model-acceptor.js";
 
@@ -319,3 +320,34 @@ test("a joint configuration needs votes of both sets", () => {
   harness.vote(3);
   expect(harness.core.state).toBe("elected");
 });
+
+// Aim: a campaign is not waited for in a configuration that is over. Method: the members of a joint configuration whose
+// change is completed elsewhere, while the replaced members are gone; only another greeting can tell. Without
+// generations nobody has anything to tell, and idle connections stay as they are.
+test("acceptors that wait for the campaign are greeted again, and tell of a newer configuration", () => {
+  const joint = configuration(2, [1, 2, 3], [3, 4, 5]);
+  const harness = new Harness({ acceptors: 5, configuration: "learn", connectionTimeoutMs: 3000 });
+  harness.open([2, 3, 4]);
+  for (const acceptor of [2, 3]) harness.greet(acceptor, { configuration: joint });
+  harness.greet(4, { configuration: joint });
+  expect(harness.core.state).toBe("collecting-terms");
+  expect(harness.core.deadlineMs).toBeLessThanOrEqual(3000);
+  expect(greeted(harness.tick(2999))).toEqual([]);
+  expect(greeted(harness.tick(1))).toEqual([2, 3, 4]);
+  const final = configuration(3, [3, 4, 5]);
+  expect(greeted(harness.greet(3, { configuration: final }))).toEqual([]);
+  for (const acceptor of [2, 4]) harness.greet(acceptor, { configuration: final });
+  expect(harness.core.state).toBe("campaign");
+  expect(harness.core.configuration).toEqual(final);
+
+  const listed = new Harness({ connectionTimeoutMs: 3000 });
+  listed.open([0]);
+  listed.greet(0);
+  expect(greeted(listed.tick(60_000))).toEqual([]);
+});
+
+function greeted(effects: readonly ProposerEffect[]): readonly number[] {
+  return effects.flatMap((effect) =>
+    effect.type === "send" && effect.message.type === "greeting" ? [effect.acceptor] : [],
+  );
+}
