@@ -82,7 +82,7 @@ export class AcceptorNode {
   }
 
   async #open(storage: NodeStorage, life: number): Promise<void> {
-    const { nodeId, name } = this;
+    const { index, nodeId, name } = this;
     const { trace, ledger } = this.#world;
     try {
       const stores = await storage.open(() => this.#onFatal(life));
@@ -90,7 +90,7 @@ export class AcceptorNode {
       const { behaviour } = this;
       const beforeElected = (): void => behaviour.beforeElected();
       const readDelay = (): Promise<void> | undefined => behaviour.readDelay();
-      const identity = { nodeId, name, random: this.#random, beforeElected, readDelay };
+      const identity = { index, nodeId, name, random: this.#random, beforeElected, readDelay };
       const process = await AcceptorProcess.open(this.#world, identity, stores);
       await process.recover();
       if (life !== this.#life) {

@@ -47,6 +47,7 @@ interface Session {
 
 /** Who an acceptor process is. */
 export interface ProcessIdentity {
+  readonly index: number;
   readonly nodeId: bigint;
   readonly name: string;
   readonly random: Random;
@@ -301,6 +302,7 @@ export class AcceptorProcess {
     } else if (reply.type === "vote-response") {
       this.#ledger.onVote(nodeId, session.proposer, reply, this.#stores.wal.writeRecordLsn);
       trace.note("reply", name, session.proposer, reply.type, reply.term, reply.voteGiven, reply.flushLsn);
+      if (reply.voteGiven) this.#world.onVoted(this.#identity.index, reply.term);
     } else {
       this.#ledger.onAcknowledge(nodeId, reply, session.electedTerm === reply.term);
       trace.note("reply", name, session.proposer, reply.type, reply.term, reply.flushLsn, reply.commitLsn);

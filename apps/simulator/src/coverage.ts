@@ -76,7 +76,7 @@ const THRESHOLDS: readonly Threshold[] = [
       ["membership-change", 0.05],
       ["controller-crash", 0.02],
       ["sync-finished", 0.01],
-      ["refused-start", 0.002],
+      ["refused-start", 0.001],
       ["disk-full-refusal", 0.005],
       ["liveness-checked", 0.95],
       ["competing-proposers", 0.3],

@@ -14,8 +14,9 @@ export type StepKind = "write" | "sync" | "name" | "read" | "control";
 /** Share of writes and name changes that take noticeable time. */
 const NOTICEABLE_SHARE = 0.15;
 
-/** Share of those reads that have to wait for a disk that is busy with something else. */
-const SLOW_READ_SHARE = 0.1;
+/** Share of reads for readers of WAL that take time, and of those the share that waits for a disk that is busy. */
+const READ_DELAY_SHARE = 0.25;
+const SLOW_READ_SHARE = 0.25;
 /** A slow disk makes reads so much slower at most: readers have limits of their own. */
 const SLOW_READ_FACTOR_MAX = 10;
 
@@ -94,7 +95,7 @@ export class DiskBehaviour {
 
   /** Time that a read for a reader of WAL takes, now and then enough for an election; undefined for none. */
   readDelay(): Promise<void> | undefined {
-    if (!this.#random.chance(NOTICEABLE_SHARE)) return undefined;
+    if (!this.#random.chance(READ_DELAY_SHARE)) return undefined;
     const usualMs = this.#random.chance(SLOW_READ_SHARE) ? 100 * this.#random.next() : 0.5;
     return this.#time.sleep(usualMs * Math.min(this.slowness, SLOW_READ_FACTOR_MAX));
   }

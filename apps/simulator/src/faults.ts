@@ -14,6 +14,9 @@ import type { Fault } from "./plan.js";
 import { Random } from "./random.js";
 import type { World } from "./world.js";
 
+/** Share of broken connections that are a proposer's with its messages. */
+const PROPOSER_CONNECTION_SHARE = 0.85;
+
 /** Runs one fault now. */
 export function strike(world: World, fault: Fault): void {
   const random = new Random(Math.floor(fault.roll * 2 ** 32), `${fault.kind} of ${String(world.plan.seed)}`);
@@ -178,8 +181,11 @@ function crash(node: AcceptorNode | undefined, kind: "power-cut" | "kill", downM
   return node !== undefined;
 }
 
+// Mostly a proposer's: readers have more connections and less to lose.
 function withConnection(world: World, random: Random, action: (connection: Connection) => void): boolean {
-  const open = [...world.network.connections];
+  const all = [...world.network.connections];
+  const proposers = all.filter(({ purpose }) => purpose === "messages");
+  const open = proposers.length > 0 && random.chance(PROPOSER_CONNECTION_SHARE) ? proposers : all;
   if (open.length === 0) return false;
   world.time.promisesMoved();
   action(random.pick(open));

@@ -79,8 +79,8 @@ export class Network {
   }
 
   /** A new connection; both sides still have to set their handlers. */
-  open(client: Endpoint, server: Endpoint): Connection {
-    const connection = new Connection(this, client, server, this.#random);
+  open(client: Endpoint, server: Endpoint, purpose: "messages" | "copy" = "messages"): Connection {
+    const connection = new Connection(this, { client, server, purpose }, this.#random);
     this.#open.add(connection);
     return connection;
   }
@@ -156,16 +156,20 @@ export class Side {
 export class Connection {
   readonly client: Endpoint;
   readonly server: Endpoint;
+  /** A proposer's messages, or a copy of WAL. */
+  readonly purpose: "messages" | "copy";
   readonly clientSide: Side;
   readonly serverSide: Side;
   readonly #network: Network;
   readonly #random: Random;
 
-  constructor(network: Network, client: Endpoint, server: Endpoint, random: Random) {
+  constructor(network: Network, ends: Pick<Connection, "client" | "server" | "purpose">, random: Random) {
+    const { client, server, purpose } = ends;
     this.#network = network;
     this.#random = random;
     this.client = client;
     this.server = server;
+    this.purpose = purpose;
     const toServer = new Pipe(network, client, server, random);
     const toClient = new Pipe(network, server, client, random);
     this.clientSide = toServer.source = new Side(this, toServer);

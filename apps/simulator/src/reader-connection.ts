@@ -37,7 +37,7 @@ export async function connectReader(
   if (!(await world.pass(reader, acceptor)) || !(await world.pass(acceptor, reader))) return undefined;
   const process = world.acceptors[acceptor]?.process;
   if (process === undefined) return undefined;
-  const connection = world.network.open(reader, acceptor);
+  const connection = world.network.open(reader, acceptor, "copy");
   const client = new ReaderConnection(connection.clientSide, world.time);
   process.serveReader(connection.serverSide, reader);
   return client;

@@ -3,7 +3,8 @@
  *
  * It connects to whichever acceptor comes up, goes on where it was or, now and then, from the very start, answers as a
  * standby does, or forgets to, and leaves after a while. A peer asks in the term in which the acceptor is, and must
- * hear nothing more once that has changed.
+ * hear nothing more once that has changed. Such peers also come in the moment of a vote, when an acceptor is in a new term
+ * and its log may be about to be cut.
  */
 import { formatLsn, INVALID_LSN } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
@@ -17,6 +18,8 @@ import type { World } from "./world.js";
 
 /** Share of connections that ask in the acceptor's term. */
 const TERM_SHARE = 0.35;
+/** Share of votes after which a peer comes. */
+const PEEK_SHARE = 0.2;
 /** Share of the others that name PostgreSQL's timeline, as a stock standby does. */
 const STOCK_SHARE = 0.3;
 /** Share of connections that begin at the very start. */
@@ -48,18 +51,25 @@ export class Standby {
     });
   }
 
+  /** Follows the term that an acceptor has just voted in, beside everything else. */
+  peek(acceptor: number, term: bigint): void {
+    if (!this.#random.chance(PEEK_SHARE)) return;
+    this.#world.time.promisesMoved();
+    void this.#follow(acceptor, term);
+  }
+
   async #live(): Promise<void> {
     const { time, acceptors } = this.#world;
     for (;;) {
       await time.sleep(this.#random.between(5, 150));
-      await this.#follow(this.#random.below(acceptors.length));
+      const acceptor = this.#random.below(acceptors.length);
+      const term = this.#random.chance(TERM_SHARE) ? acceptors[acceptor]?.process?.state.term : undefined;
+      await this.#follow(acceptor, term);
     }
   }
 
-  async #follow(acceptor: number): Promise<void> {
-    const { time, acceptors, startLsn } = this.#world;
-    const state = acceptors[acceptor]?.process?.state;
-    const term = this.#random.chance(TERM_SHARE) ? state?.term : undefined;
+  async #follow(acceptor: number, term: bigint | undefined): Promise<void> {
+    const { time, startLsn } = this.#world;
     if (this.#random.chance(AFRESH_SHARE)) this.#lsn = startLsn;
     const fromLsn = term === undefined ? this.#lsn : startLsn;
     const connection = await connectReader(this.#world, this.endpoint, acceptor);

@@ -178,6 +178,11 @@ export class World {
     return !this.network.isBlocked(from, to);
   }
 
+  /** An acceptor is in a new term. */
+  onVoted(acceptor: number, term: bigint): void {
+    this.#random.pick(this.#standbys).peek(acceptor, term);
+  }
+
   /** Starts what is down and ends every disturbance. */
   heal(): void {
     this.network.heal();

@@ -23,7 +23,7 @@ const ACCEPTOR_MUTATIONS: readonly Mutation[] = [
       },
       {
         file: `${ACCEPTOR}/disk-wal-store.ts`,
-        find: "await this.#files.sync(`WAL up to ${formatLsn(writeRecordLsn)}`, () => current.file.fdatasync());",
+        find: "await this.#files.sync(`WAL up to ${formatLsn(writeRecordLsn)}`, () => current.fdatasync());",
         replace: "",
       },
     ],
