@@ -32,6 +32,13 @@ export const STORAGE_OPERATIONS = [
 ] as const;
 export type StorageOperation = (typeof STORAGE_OPERATIONS)[number];
 
+function sampleOf(
+  histogram: Histogram,
+  labels: Readonly<Record<string, string>>,
+): HistogramMetric["samples"][number] {
+  return { labels, ...histogram.snapshot() };
+}
+
 /** The measurements of one node. */
 export class AcceptorMeasures {
   /** Bytes of one write call of a WAL store. */
@@ -70,7 +77,7 @@ export class AcceptorMeasures {
     const one = (name: string, help: string, histogram: Histogram): HistogramMetric => ({
       name: `safekeeper_${name}`,
       help,
-      samples: [{ labels: {}, ...histogram.snapshot() }],
+      samples: [sampleOf(histogram, {})],
     });
     return [
       one("write_wal_bytes", "Bytes of one write of WAL", this.writeWalBytes),
@@ -80,10 +87,9 @@ export class AcceptorMeasures {
       {
         name: "safekeeper_wal_storage_operation_seconds",
         help: "Time of one call of a WAL store, by kind, failed ones included",
-        samples: STORAGE_OPERATIONS.map((operation) => ({
-          labels: { operation },
-          ...this.storageOperationSeconds[operation].snapshot(),
-        })),
+        samples: STORAGE_OPERATIONS.map((operation) =>
+          sampleOf(this.storageOperationSeconds[operation], { operation }),
+        ),
       },
       one("wal_receiver_queue_depth", "Messages waiting in a stream's queue", this.receiverQueueDepth),
       one("append_batch_size", "Append requests that became one write", this.appendBatchSize),

@@ -154,7 +154,7 @@ async function joinTasks(
   const queue = new ProposerQueue(MESSAGE_QUEUE_CAPACITY, stream.settings.queueBytes);
   const [repliesIn, repliesOut] = channel<AcceptorMessage | FeedbackMarker>(REPLY_QUEUE_CAPACITY);
   using feedback = timeline.feedback.subscribe(() => repliesIn.trySend(FEEDBACK_MARKER));
-  using _sampled = stream.settings.queues.watch(queue);
+  const sampled = stream.settings.queues.watch(queue);
   queue.trySend(greeting); // the queue is empty: there is room
   const task = endOfTask(
     runAcceptorTask({
@@ -166,6 +166,7 @@ async function joinTasks(
       flush: stream.settings.flush,
       measures: stream.settings.measures,
     }),
+    sampled,
   );
   const reading = reader.run(queue);
   const version = stream.command.protocolVersion;
@@ -188,9 +189,13 @@ async function joinTasks(
   return { end: decideStreamEnd(network, taskEnd), idle: Promise.all([reading, writing]) };
 }
 
-function endOfTask(running: Promise<void>): Promise<TaskEnd> {
-  return running.then(
-    (): TaskEnd => ({ kind: "finished" }),
-    (error: unknown): TaskEnd => ({ kind: isOperatingError(error) ? "failed" : "panicked", error }),
-  );
+async function endOfTask(running: Promise<void>, sampled: Disposable): Promise<TaskEnd> {
+  try {
+    await running;
+    return { kind: "finished" };
+  } catch (error) {
+    return { kind: isOperatingError(error) ? "failed" : "panicked", error };
+  } finally {
+    sampled[Symbol.dispose]();
+  }
 }

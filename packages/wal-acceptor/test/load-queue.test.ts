@@ -79,7 +79,8 @@ test("stopping lets everybody go and ends with the loads under way", async () =>
   await Promise.all(waiting);
   await loads.queue.demand("18");
   expect(stopped).toBe(false);
-  for (const item of [...loads.running]) await loads.finish(item);
+  const underWay = loads.running.slice();
+  for (const item of underWay) await loads.finish(item);
   await stopping;
   await loads.queue.whenIdle();
   expect(loads.running).toEqual([]);

@@ -15,8 +15,8 @@ interface Opened {
   readonly fileSystem: MemoryFileSystem;
   readonly segment: OpenSegment;
   /** Name and bytes of each call since the last look. */
-  calls(): [string, number][];
-  contents(): Uint8Array;
+  readonly calls: () => [string, number][];
+  readonly contents: () => Uint8Array;
 }
 
 async function openSegment(options: { now?: boolean; zeroAhead?: boolean } = {}): Promise<Opened> {
