@@ -55,11 +55,7 @@ export class CatchUpReader implements CatchUpStream {
   readonly #endsWhenIdle: boolean;
   #nextLsn: Lsn;
 
-  private constructor(
-    options: CatchUpStreamOptions,
-    connection: ReplicationConnection,
-    stream: CopyHalves,
-  ) {
+  private constructor(options: CatchUpStreamOptions, connection: ReplicationConnection, stream: CopyHalves) {
     this.#connection = connection;
     this.#stream = stream;
     this.#nextLsn = options.fromLsn;
