@@ -36,6 +36,7 @@ import { openPostgres } from "./postgres/postgres-part.js";
 import type { PostgresPart } from "./postgres/postgres-part.js";
 import { redactUrl } from "./postgres/url.js";
 import { BridgeEnds } from "./status/bridge-ends.js";
+import { DivergenceChecks } from "./status/divergence-checks.js";
 import type { BridgeReport, ClusterStatus } from "./status/cluster-status.js";
 import { rememberStatusAddress } from "./status/status-address.js";
 import { withDeadline } from "./waiting.js";
@@ -192,6 +193,7 @@ export class AllInOne {
         ...describeProcess(this.#bridge?.process),
         report: this.#bridge?.report,
         ends: this.#bridge?.ends ?? new BridgeEnds().counts,
+        divergenceChecks: this.#bridge?.divergenceChecks ?? new DivergenceChecks().counts,
       },
       acceptors: this.#acceptors.map(({ place, process }) => ({
         ...describeProcess(process),

@@ -21,6 +21,7 @@ const REPORT: BridgeReport = {
   receivedLsn: toLsn(5000n),
   commitLsn: toLsn(900n),
   reportedLsn: toLsn(900n),
+  divergence: undefined,
   acceptors: [],
 };
 
@@ -66,13 +67,19 @@ test("a bridge that was fenced or refused stays down with its reason", () => {
   for (const code of [EXIT.termLost, EXIT.refused]) {
     const { part, lives, restart } = world();
     lives[0]?.events.ready();
-    lives[0]?.tell({ type: "bridge-ended", reason: "higher_term", detail: "acceptor 1 is in term 9" });
+    lives[0]?.tell({
+      type: "bridge-ended",
+      reason: "higher_term",
+      detail: "acceptor 1 is in term 9",
+      divergence: "equal",
+    });
     lives[0]?.events.ended(`exit code ${code}`, code);
     restart();
     expect(lives.length).toBe(1);
     expect(part.process.state).toBe("halted");
     expect(part.process.lastEnd).toBe(`exit code ${code}: acceptor 1 is in term 9`);
     expect(part.ends.get("higher_term")).toBe(1);
+    expect(part.divergenceChecks.get("equal")).toBe(1);
   }
   for (const code of [EXIT.failure, EXIT.unavailable, undefined]) {
     const { part, lives, restart } = world();
@@ -92,11 +99,17 @@ test("reports and last words belong to one life", async () => {
   expect(part.report).toBe(REPORT);
   lives[0]?.tell({ type: "bridge-status", status: { ...REPORT, commitLsn: toLsn(1000n) } });
   await committed;
-  lives[0]?.tell({ type: "bridge-ended", reason: "pg_lost", detail: "PostgreSQL is gone" });
+  lives[0]?.tell({
+    type: "bridge-ended",
+    reason: "pg_lost",
+    detail: "PostgreSQL is gone",
+    divergence: "lost",
+  });
   lives[0]?.events.ended("exit code 69", EXIT.unavailable);
   expect(part.report).toBeUndefined();
   restart();
   lives[1]?.events.ended("signal SIGKILL", undefined);
   expect(part.process.lastEnd).toBe("signal SIGKILL");
+  expect([part.divergenceChecks.get("lost"), part.divergenceChecks.get("equal")]).toEqual([1, 0]);
   expect([part.ends.get("pg_lost"), part.ends.get("signal")]).toEqual([1, 1]);
 });

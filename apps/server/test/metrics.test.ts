@@ -10,6 +10,7 @@ import { createBridgeApi } from "../src/http/bridge-api.js";
 import { createStatusApi } from "../src/http/status-api.js";
 import { BridgeEnds } from "../src/status/bridge-ends.js";
 import type { BridgeReport, ClusterStatus } from "../src/status/cluster-status.js";
+import { DivergenceChecks } from "../src/status/divergence-checks.js";
 import { bridgeMetrics, clusterMetrics } from "../src/status/metrics.js";
 
 const REPORT: BridgeReport = {
@@ -20,15 +21,20 @@ const REPORT: BridgeReport = {
   receivedLsn: toLsn(5000n),
   commitLsn: toLsn(4000n),
   reportedLsn: toLsn(3000n),
+  divergence: "equal",
   acceptors: [
-    { address: "a:1", state: "active", nodeId: 1n, flushLsn: toLsn(4000n) },
-    { address: "b:1", state: "offline", nodeId: undefined, flushLsn: INVALID_LSN },
+    { address: "a:1", state: "active", nodeId: 1n, flushLsn: toLsn(4000n), voted: true },
+    { address: "b:1", state: "offline", nodeId: undefined, flushLsn: INVALID_LSN, voted: false },
     // An acceptor that knows more than we have received does not lag by a negative number.
-    { address: "c:1", state: "active", nodeId: 3n, flushLsn: toLsn(6000n) },
+    { address: "c:1", state: "active", nodeId: 3n, flushLsn: toLsn(6000n), voted: true },
   ],
 };
 
-function cluster(report: BridgeReport | undefined, ends: ReadonlyMap<string, number>): ClusterStatus {
+function cluster(
+  report: BridgeReport | undefined,
+  ends: ReadonlyMap<string, number>,
+  divergenceChecks: ReadonlyMap<string, number> = new Map(),
+): ClusterStatus {
   return {
     uptimeMs: 1500,
     dataDirectory: "/data",
@@ -40,6 +46,7 @@ function cluster(report: BridgeReport | undefined, ends: ReadonlyMap<string, num
       lastEnd: undefined,
       report,
       ends,
+      divergenceChecks,
     },
     acceptors: [],
     commitBytesPerSecond: 0,
@@ -64,6 +71,15 @@ test("the bridge's metrics are those of its report", () => {
     "walproposer_pg_received_lsn {} 5000",
     "walproposer_pg_reported_flush_lsn {} 3000",
     "walproposer_pg_reconnects_total {} 1",
+    'walproposer_divergence_checks_total {"result":"equal"} 1',
+    'walproposer_divergence_checks_total {"result":"nothing"} 0',
+    'walproposer_divergence_checks_total {"result":"unchecked"} 0',
+    'walproposer_divergence_checks_total {"result":"diverged"} 0',
+    'walproposer_divergence_checks_total {"result":"lost"} 0',
+    'walproposer_divergence_checks_total {"result":"failed"} 0',
+    'walproposer_acceptor_vote {"acceptor":"a:1"} 1',
+    'walproposer_acceptor_vote {"acceptor":"b:1"} 0',
+    'walproposer_acceptor_vote {"acceptor":"c:1"} 1',
     'walproposer_acceptor_state {"acceptor":"a:1","state":"active"} 1',
     'walproposer_acceptor_state {"acceptor":"b:1","state":"offline"} 1',
     'walproposer_acceptor_state {"acceptor":"c:1","state":"active"} 1',
@@ -91,6 +107,23 @@ test("restarts are counted by reason", () => {
   expect(told).toContain('walproposer_restarts_total {"reason":"divergence"} 0');
   expect(told).toContain('millrace_part_up {"part":"bridge"} 0');
   expect(told).toContain('millrace_part_restarts_total {"part":"bridge"} 3');
+});
+
+// Aim: every life of a bridge counts once, however often it tells its result. Method: two lives, the second of which says
+// it only at its end; an all-in-one shows the sum and not the last life's.
+test("comparisons of logs are counted by result, one for each life", () => {
+  const checks = new DivergenceChecks();
+  checks.told(undefined);
+  checks.told("equal");
+  checks.told("equal");
+  checks.ended();
+  checks.told("diverged");
+  checks.ended();
+  checks.told("equal");
+  const told = lines(clusterMetrics(cluster(REPORT, new Map(), checks.counts)));
+  expect(told).toContain('walproposer_divergence_checks_total {"result":"equal"} 2');
+  expect(told).toContain('walproposer_divergence_checks_total {"result":"diverged"} 1');
+  expect(told).toContain('walproposer_divergence_checks_total {"result":"lost"} 0');
 });
 
 // Aim: both servers give the same metrics as text. Method: ask each over its application.

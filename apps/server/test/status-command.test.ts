@@ -55,6 +55,7 @@ function cluster(httpUrl: string, deadUrl: string, up: readonly number[] = [1, 3
       state: up.includes(id) ? "active" : "offline",
       nodeId: BigInt(id),
       flushLsn: LSN,
+      voted: true,
     },
   });
   return {
@@ -67,6 +68,7 @@ function cluster(httpUrl: string, deadUrl: string, up: readonly number[] = [1, 3
       restarts: 2,
       lastEnd: undefined,
       ends: new Map(),
+      divergenceChecks: new Map(),
       report: {
         state: "streaming",
         term: TERM,
@@ -75,6 +77,7 @@ function cluster(httpUrl: string, deadUrl: string, up: readonly number[] = [1, 3
         receivedLsn: toLsn(LSN + 2048n),
         commitLsn: LSN,
         reportedLsn: LSN,
+        divergence: "equal",
         acceptors: [],
       },
     },

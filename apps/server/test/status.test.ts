@@ -26,6 +26,7 @@ function acceptor(id: number, state: AcceptorReport["state"], stream: string): A
       state: stream,
       nodeId: BigInt(id),
       flushLsn: toLsn(0x1_0000_0000n + BigInt(id)),
+      voted: true,
     },
   };
 }
@@ -40,6 +41,7 @@ const STATUS: ClusterStatus = {
     restarts: 0,
     lastEnd: undefined,
     ends: new Map([["signal", 3]]),
+    divergenceChecks: new Map([["equal", 1]]),
     report: {
       state: "streaming",
       term: 2n ** 60n,
@@ -48,6 +50,7 @@ const STATUS: ClusterStatus = {
       receivedLsn: toLsn(0x1_0000_0000n + 5000n),
       commitLsn: toLsn(0x1_0000_0000n + 904n),
       reportedLsn: toLsn(0x1_0000_0000n + 904n),
+      divergence: "equal",
       acceptors: [],
     },
   },

@@ -8,11 +8,35 @@ import type { BridgeSettings } from "./bridge-options.js";
 import { publishNotice } from "./diagnostics.js";
 import { checkDivergence, comparisonStart } from "./divergence-check.js";
 import type { Voter } from "./divergence-check.js";
+import { ProposerError } from "./errors.js";
 import type { PostgresIdentity } from "./postgres-connection.js";
 import { openForCheck } from "./primary-source.js";
 import type { PrimaryOptions } from "./primary-source.js";
 import type { ElectionResult } from "./proposer-options.js";
 import { StreamDecoder } from "./stream-decoder.js";
+
+/** How the comparison of a term ended. */
+export type DivergenceResult =
+  | "equal" // PostgreSQL and at least one voter have the same bytes below the term
+  | "nothing" // the log begins with the term
+  | "unchecked" // there was no way to ask for digests
+  | "diverged" // the bytes differ
+  | "lost" // PostgreSQL's log ends, or left its timeline, below the start of the term
+  | "failed"; // it came to no result
+
+/** What an error of the comparison says about its result. */
+export function divergenceResultOf(error: unknown): DivergenceResult {
+  const code = error instanceof ProposerError ? error.code : undefined;
+  if (code === "ERR_BRIDGE_DIVERGED") return "diverged";
+  return code === "ERR_BRIDGE_WAL_LOST" ? "lost" : "failed";
+}
+
+/** What a comparison leaves. */
+export interface Comparison {
+  readonly result: DivergenceResult;
+  /** Stands at the term's start and has seen what is before; undefined if nothing was compared. */
+  readonly decoder: StreamDecoder | undefined;
+}
 
 /** See the members. */
 export interface CompareOptions {
@@ -29,11 +53,10 @@ export interface CompareOptions {
 /**
  * Compares PostgreSQL's bytes below the term's start with those of the voters.
  *
- * @returns a decoder that stands at the term's start and has seen what is before; undefined if nothing was compared,
- *   because there is nothing below the start or nobody can be asked (a warning says so then)
+ * @returns also if there was nothing to compare, or nobody to ask (a warning says so then)
  * @throws {ProposerError} as `checkDivergence` and `openForCheck`
  */
-export async function compareWithAcceptors(options: CompareOptions): Promise<StreamDecoder | undefined> {
+export async function compareWithAcceptors(options: CompareOptions): Promise<Comparison> {
   const { settings, identity, result, primary } = options;
   const { digest, clock } = settings;
   const { termStartLsn, truncateLsn, history } = result;
@@ -46,11 +69,11 @@ export async function compareWithAcceptors(options: CompareOptions): Promise<Str
     windowBytes: settings.divergenceWindowBytes,
     segmentBytes: identity.segmentBytes,
   });
-  if (fromLsn === termStartLsn) return undefined;
+  if (fromLsn === termStartLsn) return { result: "nothing", decoder: undefined };
   if (digest === undefined) {
     const detail = "no digest function was given: only positions are compared with the acceptors";
     publishNotice({ type: "warning", warning: "divergence_unchecked", detail });
-    return undefined;
+    return { result: "unchecked", decoder: undefined };
   }
   const voters = (): readonly Voter[] => {
     const commonLsns = options.commonLsns();
@@ -78,5 +101,5 @@ export async function compareWithAcceptors(options: CompareOptions): Promise<Str
     clock,
     signal: primary.signal,
   });
-  return decoder;
+  return { result: "equal", decoder };
 }

@@ -5,6 +5,7 @@ import type { Lsn } from "@millrace/lsn";
 import type { ClientOptions } from "@millrace/pg-wire";
 import type { Configuration, ProtocolVersion } from "@millrace/wal-protocol";
 import type { AcceptorAddress, AcceptorConnectionOptions } from "./acceptor-connection.js";
+import type { DivergenceResult } from "./bridge-divergence.js";
 import { DIVERGENCE_WINDOW_BYTES_DEFAULT } from "./divergence-check.js";
 import type { PgTimeline } from "./postgres-history.js";
 import type { SettingWarning } from "./postgres-settings.js";
@@ -207,6 +208,8 @@ export interface BridgeStatus {
   readonly truncateLsn: Lsn;
   /** Oldest WAL held in memory, undefined before streaming. */
   readonly ringStartLsn: Lsn | undefined;
+  /** How the comparison of PostgreSQL's log with the acceptors' ended; undefined before. */
+  readonly divergence: DivergenceResult | undefined;
   readonly acceptors: readonly AcceptorStatus[];
   /** Settings of PostgreSQL, as they were at the start, that undermine the guarantee. */
   readonly warnings: readonly SettingWarning[];

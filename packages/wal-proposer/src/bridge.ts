@@ -12,7 +12,8 @@
 import { strict as assert } from "node:assert";
 import { INVALID_LSN } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
-import { compareWithAcceptors } from "./bridge-divergence.js";
+import { compareWithAcceptors, divergenceResultOf } from "./bridge-divergence.js";
+import type { DivergenceResult } from "./bridge-divergence.js";
 import { endOf } from "./bridge-end.js";
 import { prepareGround } from "./bridge-ground.js";
 import type { BridgeGround } from "./bridge-ground.js";
@@ -31,6 +32,7 @@ import { ProposerError } from "./errors.js";
 import type { PostgresSource } from "./postgres-source.js";
 import { PrimaryLink } from "./primary-link.js";
 import { openSource } from "./primary-source.js";
+import type { PrimaryOptions } from "./primary-source.js";
 import type { Proposer } from "./proposer.js";
 import type { ElectionResult } from "./proposer-options.js";
 import { StreamDecoder } from "./stream-decoder.js";
@@ -49,6 +51,7 @@ export class Bridge implements AsyncDisposable {
   readonly #registrar: TimelineRegistrar;
   readonly #proposer: Proposer;
   #state: BridgeState = "bootstrapping";
+  #divergence: DivergenceResult | undefined;
   #streamingSinceMs: number | undefined;
   #ring: WalRing | undefined;
   #decoder: StreamDecoder | undefined;
@@ -138,6 +141,7 @@ export class Bridge implements AsyncDisposable {
       reportedLsn: this.#link.reportedLsn,
       truncateLsn: core.truncateLsn,
       ringStartLsn: this.#ring?.startLsn,
+      divergence: this.#divergence,
       acceptors: this.#proposer.acceptors(),
       warnings,
     };
@@ -239,19 +243,13 @@ export class Bridge implements AsyncDisposable {
       this.#move("checking");
       this.#link.advance(result.truncateLsn);
       const primary = { ...this.#link.primaryOptions(), termStartLsn: result.termStartLsn };
-      const logStartLsn = result.history[0]?.lsn ?? result.termStartLsn;
-      this.#registrar.checkTermStart(logStartLsn, result.termStartLsn);
-      const wantedLsns = (): readonly (Lsn | undefined)[] => this.#proposer.wantedLsns();
-      this.#decoder = await compareWithAcceptors({
-        primary,
-        settings: this.#settings,
-        identity: this.#link.ground.identity,
-        result,
-        commonLsns: wantedLsns,
-        commitLsn: this.#knownCommitLsn,
-      });
+      await this.#compare(result, primary);
       await this.#registrar.register();
-      const source = await openSource(primary, wantedLsns, this.#link.sourceHandlers());
+      const source = await openSource(
+        primary,
+        () => this.#proposer.wantedLsns(),
+        this.#link.sourceHandlers(),
+      );
       if (this.#abort.signal.aborted) {
         source.destroy();
         return;
@@ -260,6 +258,27 @@ export class Bridge implements AsyncDisposable {
       await this.#link.stream(source);
     } catch (error) {
       if (!this.#link.finishing) this.#finish(endOf(error));
+    }
+  }
+
+  /** Nothing has been told to any acceptor yet. @throws {ProposerError} PostgreSQL's log is not theirs */
+  async #compare(result: ElectionResult, primary: PrimaryOptions): Promise<void> {
+    try {
+      const logStartLsn = result.history[0]?.lsn ?? result.termStartLsn;
+      this.#registrar.checkTermStart(logStartLsn, result.termStartLsn);
+      const comparison = await compareWithAcceptors({
+        primary,
+        settings: this.#settings,
+        identity: this.#link.ground.identity,
+        result,
+        commonLsns: () => this.#proposer.wantedLsns(),
+        commitLsn: this.#knownCommitLsn,
+      });
+      this.#decoder = comparison.decoder;
+      this.#divergence = comparison.result;
+    } catch (error) {
+      if (!this.#abort.signal.aborted) this.#divergence = divergenceResultOf(error);
+      throw error;
     }
   }
 

@@ -64,6 +64,7 @@ export type {
   PgTimelineRegistry,
 } from "./bridge-options.js";
 export type { PgTimeline } from "./postgres-history.js";
+export type { DivergenceResult } from "./bridge-divergence.js";
 export { DIVERGENCE_WINDOW_BYTES_DEFAULT } from "./divergence-check.js";
 export { SYNC_TIMEOUT_MS_DEFAULT, syncAcceptors } from "./sync-acceptors.js";
 export type { SyncOptions, SyncResult } from "./sync-acceptors.js";

@@ -150,6 +150,7 @@ export class ProposerCore {
       flushLsn: record?.flushLsn ?? INVALID_LSN,
       commitLsn: record?.commitLsn ?? INVALID_LSN,
       streamingLsn: acceptor.streamingLsn,
+      voted: record?.vote?.voteGiven === true,
       lastHeardMs: acceptor.lastHeardMs,
     };
   }

@@ -199,6 +199,8 @@ export interface AcceptorView {
   readonly commitLsn: Lsn;
   /** Where the next byte sent to it begins; undefined unless it is streaming. */
   readonly streamingLsn: Lsn | undefined;
+  /** It gave us its vote in our term. */
+  readonly voted: boolean;
   /** When it was last heard of; undefined if never. */
   readonly lastHeardMs: number | undefined;
 }

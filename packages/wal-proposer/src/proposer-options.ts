@@ -78,6 +78,8 @@ export interface AcceptorStatus {
   /** Bytes between what it has acknowledged and what there is; undefined before it has acknowledged anything. */
   readonly lagBytes: bigint | undefined;
   readonly catchingUp: boolean;
+  /** It gave its vote in this term. */
+  readonly voted: boolean;
   /** Why its last connection, or attempt, ended; undefined before the first end. */
   readonly lastEnd: string | undefined;
   /** Bytes that wait for the kernel. */

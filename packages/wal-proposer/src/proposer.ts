@@ -164,6 +164,7 @@ export class Proposer implements Disposable {
         streamingLsn: this.#core.wantsLsn(index),
         lagBytes: lag === undefined ? undefined : lag < 0n ? 0n : lag,
         catchingUp: this.#catchUp?.isRunning(index) ?? false,
+        voted: view.voted,
         lastEnd: slot.lastEnd,
         queuedBytes: slot.connection?.queuedBytes ?? 0,
       };

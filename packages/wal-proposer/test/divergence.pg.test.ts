@@ -70,14 +70,18 @@ for (const flavour of ["system", "embedded"] as const) {
         await primary.cluster.start();
         const before = await snapshots(primary);
 
-        const shorter = await (await primary.bridge()).closed;
+        const first = await primary.bridge();
+        const shorter = await first.closed;
+        expect(first.status().divergence).toBe("lost");
         expect(shorter).toMatchObject({ reason: "divergence", error: { code: "ERR_BRIDGE_WAL_LOST" } });
         expect(shorter.detail).toMatch(/rebuild this PostgreSQL/);
         expect(await snapshots(primary)).toEqual(before);
 
         const local = await primary.sql(true);
         while ((await flushLsnOf(local)) <= endLsn) await local.query(INSERT);
-        const longer = await (await primary.bridge()).closed;
+        const second = await primary.bridge();
+        const longer = await second.closed;
+        expect(second.status().divergence).toBe("diverged");
         expect(longer).toMatchObject({ reason: "divergence", error: { code: "ERR_BRIDGE_DIVERGED" } });
         const places = [...longer.detail.matchAll(/127\.0\.0\.1:\d+ differs between (\S+) and (\S+?)[;.]/g)];
         expect(places.length).toBeGreaterThanOrEqual(2); // a quorum; the third may have voted later
@@ -98,6 +102,7 @@ for (const flavour of ["system", "embedded"] as const) {
       primary.digests.length = 0;
       const bridge = await primary.bridge();
       await bridge.streaming;
+      expect(bridge.status().divergence).toBe("equal");
       expect(primary.digests.length).toBeGreaterThanOrEqual(2);
       for (const { fromLsn, untilLsn } of primary.digests) {
         expect(untilLsn).toBe(endLsn);

@@ -70,6 +70,10 @@ test("timelines are registered before streaming, and on latecomers when they con
   await third?.restart();
   await w.clock.advance(3000);
   expect(third?.received).toContain("elected");
+  expect(bridge.status()).toMatchObject({
+    divergence: "nothing",
+    acceptors: [{ voted: true }, { voted: true }, {}],
+  });
   expect(registry.calls.length).toBe(calls); // it still does not answer
   registry.silent.delete(2);
   await w.clock.advance(2000);
@@ -141,6 +145,7 @@ test("a promotion below the end of the acceptors' log is refused", async () => {
   expect(end).toMatchObject({ reason: "divergence", error: { code: "ERR_BRIDGE_WAL_LOST" } });
   expect(end.detail).toMatch(/left timeline 1 for 2 at 0\/3000064, and acceptors have WAL up to 0\/3001000/);
   expect(registry.known.map((known) => known.length)).toEqual([1, 1, 1]);
+  expect(bridge.status().divergence).toBe("lost");
   for (const acceptor of w.acceptors) {
     expect(acceptor.received).not.toContain("elected");
     expect(acceptor.flushLsn).toBe(at(4096));

@@ -11,6 +11,7 @@ import type { PostgresPart } from "../postgres/postgres-part.js";
 import { BridgeEnds } from "../status/bridge-ends.js";
 import { CommitRate } from "../status/cluster-status.js";
 import type { BridgeReport } from "../status/cluster-status.js";
+import { DivergenceChecks } from "../status/divergence-checks.js";
 import type { AcceptorPlace } from "./acceptor-parts.js";
 import type { ChildMessage } from "./messages.js";
 import { partLogLevel } from "./part-options.js";
@@ -36,6 +37,7 @@ export interface BridgePartOptions {
 export class BridgePart {
   readonly process: SupervisedProcess;
   readonly #ends = new BridgeEnds();
+  readonly #divergenceChecks = new DivergenceChecks();
   readonly #rate = new CommitRate();
   #report: BridgeReport | undefined;
   /** What the running bridge has said about its end. */
@@ -60,6 +62,7 @@ export class BridgePart {
             const said = this.#said;
             this.#said = undefined;
             this.#ends.ended(exitCode);
+            this.#divergenceChecks.ended();
             events.ended(said === undefined ? how : `${how}: ${said}`, exitCode);
           },
         }),
@@ -81,6 +84,11 @@ export class BridgePart {
   /** How many bridges have ended so far, by reason. */
   get ends(): ReadonlyMap<string, number> {
     return this.#ends.counts;
+  }
+
+  /** How many comparisons of logs have ended so far, by result. */
+  get divergenceChecks(): ReadonlyMap<string, number> {
+    return this.#divergenceChecks.counts;
   }
 
   /** Bytes of WAL that the quorum commits per second. */
@@ -106,9 +114,11 @@ export class BridgePart {
     if (message.type === "bridge-ended") {
       this.#ends.told(message.reason);
       this.#said = message.detail;
+      this.#divergenceChecks.told(message.divergence);
     }
     if (message.type !== "bridge-status") return;
     this.#report = message.status;
+    this.#divergenceChecks.told(message.status.divergence);
     this.#rate.note(performance.now(), message.status.commitLsn);
     for (const resolve of this.#onReport.splice(0)) resolve();
   }

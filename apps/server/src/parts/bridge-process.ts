@@ -172,11 +172,13 @@ function report(bridge: Bridge): BridgeReport {
     receivedLsn: status.receivedLsn,
     commitLsn: status.commitLsn,
     reportedLsn: status.reportedLsn,
-    acceptors: status.acceptors.map(({ address, state, nodeId, flushLsn }) => ({
+    divergence: status.divergence,
+    acceptors: status.acceptors.map(({ address, state, nodeId, flushLsn, voted }) => ({
       address,
       state,
       nodeId,
       flushLsn,
+      voted,
     })),
   };
 }
@@ -257,7 +259,8 @@ export async function runBridge(configuration: BridgeConfiguration): Promise<num
     await running.close({ immediate: reason === "parent is gone" });
   });
   const end = await running.closed;
-  lifetime.tell({ type: "bridge-ended", reason: end.reason, detail: end.detail });
+  const { divergence } = running.status();
+  lifetime.tell({ type: "bridge-ended", reason: end.reason, detail: end.detail, divergence });
   await http?.close();
   const isExpected = end.reason === "closed" || (lifetime.endExpected && end.reason === "pg_lost");
   logger[isExpected ? "info" : "error"]({ reason: end.reason }, `bridge ended: ${end.detail}`);

@@ -5,6 +5,8 @@
  * the receiver checks the outer shape, because a message that is not understood must not become `undefined` in a
  * status page.
  */
+import type { DivergenceResult } from "@millrace/wal-proposer";
+
 import type { BridgeReport } from "../status/cluster-status.js";
 
 /** An acceptor listens; addresses are the real ones, also when port 0 was asked. */
@@ -34,6 +36,8 @@ export interface BridgeEndedMessage {
   readonly reason: string;
   /** The same for a person. */
   readonly detail: string;
+  /** How the comparison of logs had ended, if it had. */
+  readonly divergence: DivergenceResult | undefined;
 }
 
 /** From a child to its parent. */

@@ -8,6 +8,8 @@
 import { formatLsn } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
 
+import type { DivergenceResult } from "@millrace/wal-proposer";
+
 import type { SupervisedState } from "../parts/supervisor.js";
 
 /** The bridge's view of one acceptor. */
@@ -16,6 +18,8 @@ export interface BridgeAcceptorReport {
   readonly state: string;
   readonly nodeId: bigint | undefined;
   readonly flushLsn: Lsn;
+  /** It gave its vote in the bridge's term. */
+  readonly voted: boolean;
 }
 
 /** What the bridge process tells about itself. */
@@ -31,6 +35,8 @@ export interface BridgeReport {
   readonly commitLsn: Lsn;
   /** What PostgreSQL was last told; 0 before the first commit of the term. */
   readonly reportedLsn: Lsn;
+  /** How PostgreSQL's log compared with the acceptors' at the election; undefined before. */
+  readonly divergence: DivergenceResult | undefined;
   readonly acceptors: readonly BridgeAcceptorReport[];
 }
 
@@ -60,6 +66,8 @@ export interface ClusterStatus {
     readonly report: BridgeReport | undefined;
     /** How many bridges have ended so far, by reason. */
     readonly ends: ReadonlyMap<string, number>;
+    /** How many comparisons of logs have ended so far, by result. */
+    readonly divergenceChecks: ReadonlyMap<string, number>;
   };
   readonly acceptors: readonly AcceptorReport[];
   /** Bytes of WAL committed by the quorum per second, over the last few seconds. */
@@ -98,9 +106,11 @@ export function bridgeDocument(report: BridgeReport | undefined): Record<string,
     received_lsn: position(report?.receivedLsn),
     commit_lsn: position(report?.commitLsn),
     reported_lsn: position(report?.reportedLsn),
-    acceptors: (report?.acceptors ?? []).map(({ address, state, nodeId, flushLsn }) => ({
+    divergence: report?.divergence ?? null,
+    acceptors: (report?.acceptors ?? []).map(({ address, state, nodeId, flushLsn, voted }) => ({
       address,
       state,
+      voted,
       node_id: nodeId ?? null,
       flush_lsn: formatLsn(flushLsn),
     })),

@@ -9,6 +9,7 @@ import type { Lsn } from "@millrace/lsn";
 import type { Metric, MetricSample } from "@millrace/wal-acceptor";
 
 import type { BridgeReport, ClusterStatus, ProcessReport } from "./cluster-status.js";
+import { DivergenceChecks } from "./divergence-checks.js";
 
 function metric(
   name: string,
@@ -31,8 +32,22 @@ function position(lsn: Lsn | undefined, labels: MetricSample["labels"] = {}): Me
   return lsn === undefined || lsn === 0n ? undefined : { labels, value: lsn };
 }
 
-/** What a bridge knows; without a report the same metrics without samples. */
-export function bridgeMetrics(report: BridgeReport | undefined): Metric[] {
+function ownChecks(report: BridgeReport | undefined): ReadonlyMap<string, number> {
+  if (report === undefined) return new Map();
+  const checks = new DivergenceChecks();
+  checks.told(report.divergence);
+  return checks.counts;
+}
+
+/**
+ * What a bridge knows; without a report the same metrics without samples.
+ *
+ * @param divergenceChecks counts over more lives than the report's; the report's own by default
+ */
+export function bridgeMetrics(
+  report: BridgeReport | undefined,
+  divergenceChecks: ReadonlyMap<string, number> = ownChecks(report),
+): Metric[] {
   const acceptors = report?.acceptors ?? [];
   return [
     metric("walproposer_state", "gauge", "1 for the state in which the bridge is", [
@@ -52,6 +67,18 @@ export function bridgeMetrics(report: BridgeReport | undefined): Metric[] {
     metric("walproposer_pg_reconnects_total", "counter", "Losses of PostgreSQL that the term survived", [
       one(report?.reconnects),
     ]),
+    metric(
+      "walproposer_divergence_checks_total",
+      "counter",
+      "Comparisons of PostgreSQL's log with the acceptors' after an election, by result",
+      [...divergenceChecks].map(([result, value]) => one(value, { result })),
+    ),
+    metric(
+      "walproposer_acceptor_vote",
+      "gauge",
+      "1 if the acceptor gave its vote in the bridge's term",
+      acceptors.map(({ address, voted }) => one(voted ? 1 : 0, { acceptor: address })),
+    ),
     metric(
       "walproposer_acceptor_state",
       "gauge",
@@ -84,7 +111,7 @@ export function clusterMetrics(status: ClusterStatus): Metric[] {
     ...status.acceptors.map((acceptor): [string, ProcessReport] => [`acceptor-${acceptor.id}`, acceptor]),
   ];
   return [
-    ...bridgeMetrics(status.bridge.report),
+    ...bridgeMetrics(status.bridge.report, status.bridge.divergenceChecks),
     metric(
       "walproposer_restarts_total",
       "counter",
