@@ -6,7 +6,7 @@
 import type { Lsn } from "@millrace/lsn";
 import type { BridgeSettings } from "./bridge-options.js";
 import { publishNotice } from "./diagnostics.js";
-import { checkDivergence, comparisonStart } from "./divergence-check.js";
+import { checkDivergence, comparisonStart, wishedStart } from "./divergence-check.js";
 import type { Voter } from "./divergence-check.js";
 import { ProposerError } from "./errors.js";
 import type { PostgresIdentity } from "./postgres-connection.js";
@@ -61,14 +61,15 @@ export async function compareWithAcceptors(options: CompareOptions): Promise<Com
   const { digest, clock } = settings;
   const { termStartLsn, truncateLsn, history } = result;
   const beginLsn = history[0]?.lsn ?? termStartLsn;
-  const fromLsn = comparisonStart({
+  const stretch = {
     beginLsn,
     termStartLsn,
     truncateLsn,
     commitLsn: options.commitLsn,
     windowBytes: settings.divergenceWindowBytes,
     segmentBytes: identity.segmentBytes,
-  });
+  };
+  const fromLsn = comparisonStart(stretch);
   if (fromLsn === termStartLsn) return { result: "nothing", decoder: undefined };
   if (digest === undefined) {
     const detail = "no digest function was given: only positions are compared with the acceptors";
@@ -84,22 +85,36 @@ export async function compareWithAcceptors(options: CompareOptions): Promise<Com
       return [{ name, endLsn, digest: (from, until, signal) => digest(acceptor, from, until, signal) }];
     });
   };
-  const decoder = new StreamDecoder(
-    identity,
-    primary.history.ids,
-    fromLsn,
-    fromLsn === beginLsn ? "record" : "anywhere",
-  );
-  await checkDivergence({
-    fromLsn,
-    termStartLsn,
-    voters,
-    stream: await openForCheck(primary, fromLsn),
-    decoder,
-    retryMs: settings.reconnectMs,
-    timeoutMs: settings.connectionTimeoutMs,
-    clock,
-    signal: primary.signal,
-  });
-  return { result: "equal", decoder };
+  const compare = async (startLsn: Lsn, rounds?: number): Promise<Comparison> => {
+    const start = startLsn === beginLsn ? "record" : "anywhere";
+    const decoder = new StreamDecoder(identity, primary.history.ids, startLsn, start);
+    await checkDivergence({
+      fromLsn: startLsn,
+      termStartLsn,
+      voters,
+      stream: await openForCheck(primary, startLsn),
+      decoder,
+      retryMs: settings.reconnectMs,
+      timeoutMs: settings.connectionTimeoutMs,
+      clock,
+      signal: primary.signal,
+      ...(rounds === undefined ? {} : { rounds }),
+    });
+    return { result: "equal", decoder };
+  };
+  const wishedLsn = wishedStart(stretch);
+  if (wishedLsn < fromLsn) {
+    try {
+      return await compare(wishedLsn, 1);
+    } catch (error) {
+      if (!isImpossible(error)) throw error;
+    }
+  }
+  return await compare(fromLsn);
+}
+
+/** Somebody does not have the WAL any more: neither a difference nor a failure. */
+function isImpossible(error: unknown): boolean {
+  const code = error instanceof ProposerError ? error.code : undefined;
+  return code === "ERR_BRIDGE_WAL_REMOVED" || code === "ERR_BRIDGE_ACCEPTOR";
 }

@@ -9,7 +9,7 @@ import type { BridgeSettings } from "./bridge-options.js";
 import { REPORT_INTERVAL_MS } from "./position-reporter.js";
 import { fetchHistory } from "./postgres-history.js";
 import type { PostgresHistory } from "./postgres-history.js";
-import { connectReplication, identify, showSetting } from "./postgres-connection.js";
+import { answeredInTime, connectReplication, identify, showSetting } from "./postgres-connection.js";
 import type { PostgresIdentity } from "./postgres-connection.js";
 import { durabilityWarnings, parseDurationSetting } from "./postgres-settings.js";
 import type { SettingWarning } from "./postgres-settings.js";
@@ -35,14 +35,25 @@ export interface BridgeGround {
  * @throws {ProposerError} ERR_BRIDGE_POSTGRES, ERR_BRIDGE_VERSION, ERR_BRIDGE_SETTING, ERR_BRIDGE_SYSTEM_ID,
  *   ERR_BRIDGE_TIMELINE_ID, ERR_BRIDGE_SLOT_ACTIVE, ERR_BRIDGE_SLOT
  */
-export async function prepareGround(
+export function prepareGround(
   settings: BridgeSettings,
-  signal?: AbortSignal,
+  signal: AbortSignal = new AbortController().signal,
   expectTimelineId?: number,
+): Promise<BridgeGround> {
+  const limitMs = settings.postgresSilenceMs + settings.slotTimeoutMs;
+  return answeredInTime(settings.clock, limitMs, signal, (limited) =>
+    askAndHold(settings, limited, expectTimelineId),
+  );
+}
+
+async function askAndHold(
+  settings: BridgeSettings,
+  signal: AbortSignal,
+  expectTimelineId: number | undefined,
 ): Promise<BridgeGround> {
   const connection = await connectReplication(settings.postgres, settings.retainSlot, signal);
   const drop = (): void => connection.destroy();
-  signal?.addEventListener("abort", drop);
+  signal.addEventListener("abort", drop);
   try {
     const identity = await identify(connection);
     checkIdentity(identity, settings.expectSystemId, expectTimelineId);
@@ -55,15 +66,17 @@ export async function prepareGround(
       startLsn: identity.flushLsn,
       timelineId: identity.timelineId,
       reportIntervalMs,
+      silenceMs: settings.postgresSilenceMs,
       acquireTimeoutMs: settings.slotTimeoutMs,
       clock: settings.clock,
     });
+    if (signal.aborted) slot.destroy();
     return { identity, history, slot, warnings, reportIntervalMs };
   } catch (error) {
     connection.destroy();
     throw error;
   } finally {
-    signal?.removeEventListener("abort", drop);
+    signal.removeEventListener("abort", drop);
   }
 }
 

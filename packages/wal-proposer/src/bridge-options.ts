@@ -12,6 +12,7 @@ import type { SettingWarning } from "./postgres-settings.js";
 import type { AcceptorStatus } from "./proposer-options.js";
 import { CONNECTION_TIMEOUT_MS_DEFAULT, RECONNECT_MS_DEFAULT } from "./proposer-events.js";
 import type { BridgeEndReason, RestartTally } from "./restart-backoff.js";
+import { POSTGRES_SILENCE_MS_DEFAULT } from "./silence-watch.js";
 import { systemClock } from "./timers.js";
 import type { Clock } from "./timers.js";
 import { RING_BYTES_DEFAULT } from "./wal-ring.js";
@@ -97,6 +98,8 @@ export interface BridgeOptions {
   readonly connectionTimeoutMs?: number;
   /** How long PostgreSQL may be away before the term ends; 0 ends it as soon as a connection is lost. */
   readonly postgresReconnectMs?: number;
+  /** How long a connection to PostgreSQL may be silent, though a reply was asked for, before it counts as lost. */
+  readonly postgresSilenceMs?: number;
   readonly slotTimeoutMs?: number;
   readonly closeTimeoutMs?: number;
   readonly protocolVersion?: ProtocolVersion;
@@ -123,6 +126,7 @@ type Defaulted =
   | "reconnectMs"
   | "connectionTimeoutMs"
   | "postgresReconnectMs"
+  | "postgresSilenceMs"
   | "slotTimeoutMs"
   | "closeTimeoutMs"
   | "protocolVersion"
@@ -148,6 +152,7 @@ export function bridgeSettings(options: BridgeOptions): BridgeSettings {
     reconnectMs: options.reconnectMs ?? RECONNECT_MS_DEFAULT,
     connectionTimeoutMs: options.connectionTimeoutMs ?? CONNECTION_TIMEOUT_MS_DEFAULT,
     postgresReconnectMs: options.postgresReconnectMs ?? POSTGRES_RECONNECT_MS_DEFAULT,
+    postgresSilenceMs: options.postgresSilenceMs ?? POSTGRES_SILENCE_MS_DEFAULT,
     slotTimeoutMs: options.slotTimeoutMs ?? SLOT_TIMEOUT_MS_DEFAULT,
     closeTimeoutMs: options.closeTimeoutMs ?? CLOSE_TIMEOUT_MS_DEFAULT,
     protocolVersion: options.protocolVersion ?? 3,

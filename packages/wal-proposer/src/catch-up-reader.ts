@@ -15,6 +15,7 @@ import { ProposerError } from "./errors.js";
 import { PositionReporter } from "./position-reporter.js";
 import { connectReplication } from "./postgres-connection.js";
 import { gapError, startError, startReplication } from "./postgres-source.js";
+import { SilenceWatch } from "./silence-watch.js";
 import { StatusSender } from "./status-sender.js";
 import type { Clock } from "./timers.js";
 
@@ -35,6 +36,8 @@ export interface CatchUpStreamOptions {
   /** A keepalive that says that there is no more ends the stream. */
   readonly endsWhenIdle?: boolean;
   readonly reportIntervalMs: number;
+  /** How long the other side may be silent while it is being waited for; without it, for ever. */
+  readonly silenceMs?: number;
   readonly clock: Clock;
 }
 
@@ -53,6 +56,9 @@ export class CatchUpReader implements CatchUpStream {
   readonly #reporter: PositionReporter;
   readonly #sender: StatusSender;
   readonly #endsWhenIdle: boolean;
+  readonly #silence: SilenceWatch | undefined;
+  /** Why this side has dropped the connection, if it was for silence. */
+  #silent: unknown;
   #nextLsn: Lsn;
 
   private constructor(options: CatchUpStreamOptions, connection: ReplicationConnection, stream: CopyHalves) {
@@ -74,6 +80,18 @@ export class CatchUpReader implements CatchUpStream {
       committedLsn: () => INVALID_LSN,
       failed: () => this.close(),
     });
+    const { silenceMs, clock } = options;
+    if (silenceMs === undefined) return;
+    this.#silence = new SilenceWatch({
+      limitMs: silenceMs,
+      clock,
+      ask: () => this.#sender.ask(),
+      silent: (error) => {
+        this.#silent = error;
+        this.close();
+      },
+    });
+    this.#silence.hold(); // only while somebody waits
   }
 
   /**
@@ -129,15 +147,19 @@ export class CatchUpReader implements CatchUpStream {
   }
 
   close(): void {
+    this.#silence?.close();
     this.#sender.close();
     this.#connection.destroy();
   }
 
   async #nextEvent(): ReturnType<CopyHalves["reader"]["next"]> {
+    this.#silence?.resume();
     try {
       return await this.#stream.reader.next();
     } catch (error) {
-      throw startError(this.#nextLsn, error);
+      throw this.#silent ?? startError(this.#nextLsn, error);
+    } finally {
+      this.#silence?.hold();
     }
   }
 }

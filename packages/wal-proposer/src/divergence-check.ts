@@ -5,7 +5,8 @@
  * backup, writes on at the same LSNs with other bytes. So the stretch [K, L) below the start L of the term is read
  * from PostgreSQL and its sha256 compared with what every voter that holds it says. Where a voter's log parts from
  * the adopted one earlier, the stretch it will keep is compared. K is the start of the segment where the known
- * commit position lies, as nobody gives away less than whole segments, but at most `windowBytes` below L.
+ * commit position lies, as nobody gives away less than whole segments, but at most `windowBytes` below L. Where both
+ * sides still have it, a stretch of DIVERGENCE_WISH_BYTES is compared instead of a shorter one.
  *
  * Equal logs stay untouched and so do different ones: this only reads. One voter with the whole stretch must answer,
  * or the election has not been checked. The decoder reads along, so that the first record of the term must name the
@@ -32,6 +33,11 @@ import type { Clock } from "./timers.js";
 
 /** How far below the start of a term the bytes are compared at most. */
 export const DIVERGENCE_WINDOW_BYTES_DEFAULT: number = 64 * 1024 * 1024;
+/**
+ * How far below the start of a term the comparison reaches back at least, where both sides still have that WAL: right
+ * behind the start of a segment a few bytes would be left otherwise, which say little.
+ */
+export const DIVERGENCE_WISH_BYTES: number = 1024 * 1024;
 /** How often all voters are asked before the check is given up; the owner's next bridge tries again. */
 const ROUNDS_MAX = 5;
 /** Into how many pieces a stretch is cut to say where it differs; one more question for each doubling. */
@@ -59,6 +65,8 @@ export interface DivergenceCheckOptions {
   /** Stands at `fromLsn`; stands at `termStartLsn` afterwards. */
   readonly decoder: Pick<StreamDecoder, "feed">;
   readonly retryMs: number;
+  /** How often all voters are asked; default ROUNDS_MAX. */
+  readonly rounds?: number;
   /** Longest wait for one digest. */
   readonly timeoutMs: number;
   readonly clock: Clock;
@@ -87,6 +95,20 @@ export function comparisonStart(options: {
     segmentStart(segmentNumber(known, segmentBytes), segmentBytes),
     blockStart(addBytes(termStartLsn, -windowBytes)),
   );
+}
+
+/**
+ * Where a comparison begins that is longer than it has to be, or `comparisonStart` itself.
+ *
+ * That one is the rule: everybody has WAL from there on. Below it, PostgreSQL and acceptors have what they have not removed
+ * yet, so a comparison from here may turn out to be impossible, which proves nothing.
+ */
+export function wishedStart(options: Parameters<typeof comparisonStart>[0]): Lsn {
+  const startLsn = comparisonStart(options);
+  const { beginLsn, termStartLsn, windowBytes } = options;
+  if (startLsn >= termStartLsn) return startLsn;
+  const wishBytes = Math.min(DIVERGENCE_WISH_BYTES, windowBytes, Number(termStartLsn));
+  return minLsn(startLsn, maxLsn(beginLsn, blockStart(addBytes(termStartLsn, -wishBytes))));
 }
 
 /**
@@ -147,9 +169,9 @@ interface Answers {
 
 /** Asks until one voter has given an answer for the whole stretch, or any a different one. */
 async function askVoters(options: DivergenceCheckOptions, own: PrefixDigest): Promise<Answers> {
-  const { fromLsn, termStartLsn, clock, retryMs, signal } = options;
+  const { fromLsn, termStartLsn, clock, retryMs, signal, rounds = ROUNDS_MAX } = options;
   let detail = "none of them has all of it";
-  for (let round = 1; round <= ROUNDS_MAX && !signal.aborted; round += 1) {
+  for (let round = 1; round <= rounds && !signal.aborted; round += 1) {
     const differing: Voter[] = [];
     const equal: Voter[] = [];
     const answers = options.voters().map(async (voter) => {
@@ -166,7 +188,7 @@ async function askVoters(options: DivergenceCheckOptions, own: PrefixDigest): Pr
     });
     await Promise.all(answers);
     if (equal.length > 0 || differing.length > 0) return { differing, equal };
-    if (round < ROUNDS_MAX) await delay(clock, retryMs, signal);
+    if (round < rounds) await delay(clock, retryMs, signal);
   }
   const from = formatLsn(fromLsn);
   throw new ProposerError(

@@ -26,6 +26,7 @@ export interface DonorStreamOptions {
   readonly term: bigint;
   readonly fromLsn: Lsn;
   readonly reportIntervalMs: number;
+  readonly silenceMs?: number;
   readonly clock: Clock;
 }
 
@@ -89,13 +90,14 @@ export class DonorReader implements CatchUpStream {
     connection: ReplicationConnection,
     options: DonorStreamOptions,
   ): Promise<DonorReader> {
-    const { fromLsn, term, reportIntervalMs, clock } = options;
+    const { fromLsn, term, reportIntervalMs, silenceMs, clock } = options;
     try {
       const reader = await CatchUpReader.start(connection, {
         fromLsn,
         command: `START_REPLICATION PHYSICAL ${formatLsn(fromLsn)} (term='${term}')`,
         endsWhenIdle: true,
         reportIntervalMs,
+        ...(silenceMs === undefined ? {} : { silenceMs }),
         clock,
       });
       return new DonorReader(name, reader);

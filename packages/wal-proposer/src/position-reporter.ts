@@ -109,7 +109,7 @@ export class PositionReporter {
     return this.#report(nowMs);
   }
 
-  /** A report that is sent whether it is due or not: the last one before a connection is closed. */
+  /** A report that is sent whether it is due or not: the last one of a connection, or one that asks for an answer. */
   takeFinal(nowMs: number): PositionReport {
     return this.#report(nowMs);
   }

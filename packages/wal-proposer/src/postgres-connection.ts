@@ -11,6 +11,8 @@ import { connect } from "@millrace/pg-wire";
 import type { ClientConnection, ClientOptions } from "@millrace/pg-wire";
 import { ProposerError } from "./errors.js";
 import { parseBytesSetting } from "./postgres-settings.js";
+import { withinTime } from "./timers.js";
+import type { Clock } from "./timers.js";
 
 /** WAL formats that the decoder knows. */
 const MAJOR_MIN = 15;
@@ -51,6 +53,24 @@ async function open(
     });
   } catch (error) {
     throw postgresError("connecting to PostgreSQL failed", error);
+  }
+}
+
+/**
+ * Runs questions to PostgreSQL and gives up on them after `limitMs`; their signal is aborted then.
+ *
+ * @throws {ProposerError} what `work` throws, or ERR_BRIDGE_POSTGRES
+ */
+export async function answeredInTime<T>(
+  clock: Clock,
+  limitMs: number,
+  signal: AbortSignal,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  try {
+    return await withinTime(clock, limitMs, signal, work);
+  } catch (error) {
+    throw postgresError("PostgreSQL could not be asked", error);
   }
 }
 

@@ -16,6 +16,7 @@ import type { ClientConnection, CopyBothStream, CopyEvent } from "@millrace/pg-w
 import { ProposerError } from "./errors.js";
 import { PositionReporter } from "./position-reporter.js";
 import { isWireError, postgresError, sqlstateOf } from "./postgres-connection.js";
+import { SilenceWatch } from "./silence-watch.js";
 import { StatusSender } from "./status-sender.js";
 import type { Clock, Timer } from "./timers.js";
 
@@ -44,6 +45,7 @@ export interface PostgresSourceOptions {
   readonly floorLsn: Lsn;
   readonly reportApply: "commit" | "none";
   readonly reportIntervalMs: number;
+  readonly silenceMs: number;
   readonly clock: Clock;
   readonly handlers: SourceHandlers;
   /** Wait for the first message before `open` resolves: it may be the server's refusal. */
@@ -56,9 +58,11 @@ export class PostgresSource {
   readonly #stream: CopyBothStream;
   readonly #reporter: PositionReporter;
   readonly #sender: StatusSender;
+  readonly #silence: SilenceWatch;
   #receivedLsn: Lsn;
   #first: CopyEvent | undefined;
-  #guardError: unknown;
+  /** Why this side has dropped the connection. */
+  #dropped: unknown;
   #feedback: { readonly xmin: bigint; readonly catalogXmin: bigint } | undefined;
   #feedbackTimer: Timer | undefined;
   #feedbackSentMs = Number.NEGATIVE_INFINITY;
@@ -81,10 +85,13 @@ export class PostgresSource {
       clock: options.clock,
       receivedLsn: () => this.#receivedLsn,
       committedLsn: () => options.handlers.committedLsn(),
-      failed: (error) => {
-        this.#guardError = error;
-        this.destroy();
-      },
+      failed: (error) => this.#giveUp(error),
+    });
+    this.#silence = new SilenceWatch({
+      limitMs: options.silenceMs,
+      clock: options.clock,
+      ask: () => this.#sender.ask(),
+      silent: (error) => this.#giveUp(error),
     });
   }
 
@@ -125,7 +132,7 @@ export class PostgresSource {
     try {
       await this.#read();
     } catch (error) {
-      if (this.#guardError !== undefined) throw this.#guardError;
+      if (this.#dropped !== undefined) throw this.#dropped;
       throw isWireError(error) ? postgresError("the stream from PostgreSQL failed", error) : error;
     } finally {
       this.destroy();
@@ -151,13 +158,20 @@ export class PostgresSource {
   /** Sends a last report, ends the copy and closes the connection. */
   async finish(): Promise<void> {
     this.#sender.finish();
+    this.#silence.close();
     this.#feedbackTimer?.cancel();
     await this.#stream.writer.done();
     await this.#options.connection.close();
   }
 
+  #giveUp(error: unknown): void {
+    this.#dropped = error;
+    this.destroy();
+  }
+
   /** Drops the connection at once; `run` ends. */
   destroy(): void {
+    this.#silence.close();
     this.#sender.close();
     this.#feedbackTimer?.cancel();
     this.#options.connection.destroy();
@@ -172,7 +186,7 @@ export class PostgresSource {
       if (event === undefined || batchBytes >= BATCH_BYTES) {
         const hold = this.#endBatch();
         batchBytes = 0;
-        if (hold !== undefined) await hold;
+        if (hold !== undefined) await this.#held(hold);
         event ??= await reader.next();
       }
       if (event.type !== "data") {
@@ -183,6 +197,12 @@ export class PostgresSource {
     }
   }
 
+  async #held(hold: Promise<void>): Promise<void> {
+    this.#silence.hold();
+    await hold;
+    this.#silence.resume();
+  }
+
   #endBatch(): Promise<void> | undefined {
     const hold = this.#options.handlers.batch();
     this.#reporter.received(this.#receivedLsn);
@@ -191,6 +211,7 @@ export class PostgresSource {
   }
 
   #take(payload: Uint8Array): number {
+    this.#silence.heard();
     const message = parseReplicationMessage(payload);
     if (message.type === "keepalive") {
       if (message.replyRequested) this.#reporter.replyRequested();

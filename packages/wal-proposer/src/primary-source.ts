@@ -13,7 +13,7 @@ import type { BridgeSettings } from "./bridge-options.js";
 import { CatchUpReader } from "./catch-up-reader.js";
 import type { CatchUpStream } from "./catch-up.js";
 import { ProposerError } from "./errors.js";
-import { connectReplication, identifySystem } from "./postgres-connection.js";
+import { answeredInTime, connectReplication, identifySystem } from "./postgres-connection.js";
 import type { PostgresHistory } from "./postgres-history.js";
 import { PostgresSource, startReplication } from "./postgres-source.js";
 import type { SourceHandlers } from "./postgres-source.js";
@@ -23,7 +23,7 @@ import { TimelineStream } from "./timeline-stream.js";
 export interface PrimaryOptions {
   readonly settings: Pick<
     BridgeSettings,
-    "postgres" | "applicationName" | "reportApply" | "ringBytes" | "clock"
+    "postgres" | "postgresSilenceMs" | "applicationName" | "reportApply" | "ringBytes" | "clock"
   >;
   readonly systemId: bigint;
   readonly history: PostgresHistory;
@@ -43,7 +43,14 @@ interface Checked {
  *
  * @throws {ProposerError} ERR_BRIDGE_WAL_LOST, ERR_BRIDGE_SYSTEM_ID, ERR_BRIDGE_TIMELINE_ID, ERR_BRIDGE_POSTGRES
  */
-async function connectChecked(options: PrimaryOptions, applicationName: string): Promise<Checked> {
+function connectChecked(options: PrimaryOptions, applicationName: string): Promise<Checked> {
+  const { clock, postgresSilenceMs } = options.settings;
+  return answeredInTime(clock, postgresSilenceMs, options.signal, (signal) =>
+    connectAndLook({ ...options, signal }, applicationName),
+  );
+}
+
+async function connectAndLook(options: PrimaryOptions, applicationName: string): Promise<Checked> {
   const { settings, systemId, history, termStartLsn, signal } = options;
   const connection = await connectReplication(settings.postgres, applicationName, signal);
   const drop = (): void => connection.destroy();
@@ -74,6 +81,7 @@ export function openForCheck(options: PrimaryOptions, fromLsn: Lsn): Promise<Cat
       fromLsn: startLsn,
       command: startReplication(startLsn, timelineId),
       reportIntervalMs,
+      silenceMs: settings.postgresSilenceMs,
       clock: settings.clock,
     });
   });
@@ -102,6 +110,7 @@ export async function openSourceAt(
       floorLsn: termStartLsn,
       reportApply: settings.reportApply,
       reportIntervalMs,
+      silenceMs: settings.postgresSilenceMs,
       clock: settings.clock,
       expectData: startLsn < flushLsn,
       handlers,

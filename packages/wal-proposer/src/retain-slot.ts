@@ -18,6 +18,7 @@ import { PositionReporter } from "./position-reporter.js";
 import { firstRow, postgresError, sqlstateOf } from "./postgres-connection.js";
 import { startReplication } from "./postgres-source.js";
 import { ShutdownSigns } from "./shutdown-signs.js";
+import { SilenceWatch } from "./silence-watch.js";
 import { StatusSender } from "./status-sender.js";
 import type { Clock } from "./timers.js";
 import { delay } from "./timers.js";
@@ -41,6 +42,7 @@ export interface RetainSlotOptions {
   readonly startLsn: Lsn;
   readonly timelineId: number;
   readonly reportIntervalMs: number;
+  readonly silenceMs: number;
   /** How long to wait for a slot that is in use. */
   readonly acquireTimeoutMs: number;
   readonly clock: Clock;
@@ -54,6 +56,9 @@ export class RetainSlot {
   readonly #sender: StatusSender;
   readonly #clock: Clock;
   readonly #shutdown: ShutdownSigns;
+  readonly #silence: SilenceWatch;
+  /** Why this side has dropped the connection, if it was for silence. */
+  #silent: unknown;
   #receivedLsn: Lsn;
   #truncateLsn: Lsn = INVALID_LSN;
 
@@ -77,6 +82,15 @@ export class RetainSlot {
       receivedLsn: () => this.#receivedLsn,
       committedLsn: () => this.#truncateLsn,
       failed: () => this.destroy(),
+    });
+    this.#silence = new SilenceWatch({
+      limitMs: options.silenceMs,
+      clock: options.clock,
+      ask: () => this.#sender.ask(),
+      silent: (error) => {
+        this.#silent = error;
+        this.destroy();
+      },
     });
   }
 
@@ -139,6 +153,7 @@ export class RetainSlot {
         const event = reader.tryNext() ?? (await reader.next());
         if (event.type !== "data")
           return new ProposerError("ERR_BRIDGE_POSTGRES", "PostgreSQL ended the slot's stream");
+        this.#silence.heard();
         const message = parseReplicationMessage(event.payload);
         if (message.type === "keepalive") {
           if (!message.replyRequested) continue;
@@ -154,7 +169,7 @@ export class RetainSlot {
         this.#sender.changed();
       }
     } catch (error) {
-      return error;
+      return this.#silent ?? error;
     } finally {
       this.destroy();
     }
@@ -163,12 +178,14 @@ export class RetainSlot {
   /** Reports the last position and lets the slot go. */
   async finish(): Promise<void> {
     this.#sender.finish();
+    this.#silence.close();
     await this.#stream.writer.done();
     await this.#connection.close();
   }
 
   /** Lets the slot go at once. */
   destroy(): void {
+    this.#silence.close();
     this.#sender.close();
     this.#connection.destroy();
   }

@@ -71,6 +71,11 @@ export class StatusSender {
     });
   }
 
+  /** Sends a report, due or not, to which the server has to reply at once. */
+  ask(): void {
+    if (!this.#closed) this.#send(this.#options.reporter.takeFinal(this.#options.clock.monotonicMs()), true);
+  }
+
   /** Sends a last report, due or not, and stops. */
   finish(): void {
     if (this.#closed) return;
@@ -96,7 +101,7 @@ export class StatusSender {
     this.#arm();
   }
 
-  #send(report: PositionReport): void {
+  #send(report: PositionReport, replyRequested = false): void {
     const { clock, writer, receivedLsn, committedLsn, failed } = this.#options;
     try {
       checkReport(report, {
@@ -113,7 +118,7 @@ export class StatusSender {
     this.#sentReports += 1;
     // A failed send shows up at the connection's reader too, which is where it is dealt with.
     void writer.send(
-      serializeStandbyStatus({ ...report, timestamp: toPgTimestamp(clock.wallMs()), replyRequested: false }),
+      serializeStandbyStatus({ ...report, timestamp: toPgTimestamp(clock.wallMs()), replyRequested }),
     );
   }
 

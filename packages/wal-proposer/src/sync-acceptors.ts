@@ -206,6 +206,7 @@ function openDonor(
     term,
     fromLsn,
     reportIntervalMs: REPORT_INTERVAL_MS,
+    silenceMs: options.connectionTimeoutMs ?? CONNECTION_TIMEOUT_MS_DEFAULT,
     clock,
     signal,
     ...(acceptorPassword === undefined ? {} : { password: acceptorPassword }),

@@ -104,13 +104,13 @@ test("an empty timeline is created only where nobody can have voted", () => {
 });
 
 // Aim: only what can be bridged is bridged. Method: another cluster, a promoted standby.
-test("another cluster and a later timeline are refused", () => {
+test("another cluster and a changed timeline are refused", () => {
   expect(() => checkIdentity({ systemId: 5n, timelineId: 1 }, undefined)).not.toThrow();
   expect(() => checkIdentity({ systemId: 5n, timelineId: 1 }, 5n)).not.toThrow();
   expect(() => checkIdentity({ systemId: 5n, timelineId: 1 }, 6n)).toThrow(
     expect.objectContaining({ code: "ERR_BRIDGE_SYSTEM_ID" }),
   );
-  expect(() => checkIdentity({ systemId: 5n, timelineId: 2 }, 5n)).toThrow(
+  expect(() => checkIdentity({ systemId: 5n, timelineId: 2 }, 5n, 1)).toThrow(
     expect.objectContaining({ code: "ERR_BRIDGE_TIMELINE_ID" }),
   );
 });

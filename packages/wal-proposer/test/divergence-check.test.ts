@@ -4,7 +4,7 @@ import { addBytes, toLsn } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { checkDivergence, comparisonStart } from "../src/divergence-check.js";
+import { checkDivergence, comparisonStart, wishedStart } from "../src/divergence-check.js";
 import type { Voter } from "../src/divergence-check.js";
 import { PrefixDigest } from "../src/prefix-digest.js";
 import { FakeClock, settle } from "./harness/fake-clock.js";
@@ -191,4 +191,26 @@ test("the comparison begins where its header says", () => {
       truncateLsn: lsn(0),
     }),
   ).toBe(lsn(1));
+});
+
+// Aim: right behind a segment's start there is still something to compare, and never less than the rule asks for. Method:
+// cases around the wish of 1 MiB.
+test("the comparison reaches back further than it has to where that would be little", () => {
+  const MIB = 1024 * 1024;
+  const lsn = (mib: number, bytes = 0): Lsn => toLsn(BigInt(mib * MIB + bytes));
+  const base = {
+    beginLsn: lsn(16),
+    termStartLsn: lsn(100, 100),
+    commitLsn: lsn(100, 50),
+    truncateLsn: lsn(90),
+    windowBytes: 64 * MIB,
+    segmentBytes: MIB,
+  };
+  expect(comparisonStart(base)).toBe(lsn(100));
+  expect(wishedStart(base)).toBe(lsn(99));
+  expect(wishedStart({ ...base, termStartLsn: lsn(100, 10_000) })).toBe(lsn(99, 8192));
+  expect(wishedStart({ ...base, commitLsn: lsn(95) })).toBe(lsn(95)); // the rule reaches further
+  expect(wishedStart({ ...base, beginLsn: lsn(99, 24) })).toBe(lsn(99, 24));
+  expect(wishedStart({ ...base, windowBytes: 3000 })).toBe(lsn(99, MIB - 8192));
+  expect(wishedStart({ ...base, beginLsn: lsn(100, 100) })).toBe(lsn(100, 100));
 });

@@ -61,6 +61,8 @@ export class FakePostgres {
     this.oldestLsn = oldestLsn;
   }
 
+  /** Takes what comes and answers nothing any more: the host is gone. */
+  isMute = false;
   /** Connections are refused. */
   isDown = false;
   attempts = 0;
@@ -100,6 +102,7 @@ export class FakePostgres {
         const query = await connection.readQuery();
         if (query === undefined) return;
         this.queries.push(query);
+        if (this.isMute) return await new Promise<void>((resolve) => socket.once("close", resolve));
         const error = await this.#answer(connection, query);
         if (error !== undefined) await connection.sendError({ severity: "ERROR", ...error });
         await connection.sendReadyForQuery();
@@ -181,7 +184,11 @@ export class FakePostgres {
       const event = await reader.next();
       if (event.type !== "data") return;
       const message = parseStandbyMessage(event.payload);
-      if (message.type === "standby-status") stream.statuses.push(message);
+      if (message.type !== "standby-status") continue;
+      stream.statuses.push(message);
+      if (!message.replyRequested || this.isMute) continue;
+      const { flushLsn: endLsn } = this;
+      void stream.writer.send(serializeKeepalive({ endLsn, timestamp: 0n, replyRequested: false }));
     }
   }
 }
