@@ -11,7 +11,7 @@ import { CONTROL_FILE_BYTES_MAX, CONTROL_FILE_NAME, CONTROL_FILE_PARTIAL_NAME } 
 import * as path from "node:path";
 import type { ControlStore } from "./control-store.js";
 import { AcceptorError, storageError } from "./errors.js";
-import { nodeFileSystem, withoutSync } from "./file-system.js";
+import { closeQuietly, nodeFileSystem, withoutSync } from "./file-system.js";
 import type { FileSystem, OpenFile } from "./file-system.js";
 import { AcceptorMeasures } from "./measures.js";
 import { sameState } from "./persistent-state.js";
@@ -91,7 +91,7 @@ async function readWhole(fileSystem: FileSystem, file: string): Promise<Uint8Arr
   } catch (error) {
     throw storageError(`read ${file}`, error);
   } finally {
-    await opened.close();
+    await closeQuietly(opened);
   }
 }
 
@@ -143,7 +143,7 @@ class DiskControlStore implements ControlStore {
     try {
       await this.#orPoison(`sync ${file}`, () => opened.fsync());
     } finally {
-      await opened.close();
+      await closeQuietly(opened);
     }
     await this.#orPoison(`sync ${this.#directory}`, () => this.#fileSystem.fsyncDirectory(this.#directory));
   }
@@ -176,8 +176,7 @@ class DiskControlStore implements ControlStore {
     } catch (error) {
       throw storageError(`write ${partial}`, error);
     } finally {
-      // Nothing is lost by a failing close: the bytes are synced, or another error is on its way.
-      await opened.close().catch(() => undefined);
+      await closeQuietly(opened);
     }
   }
 

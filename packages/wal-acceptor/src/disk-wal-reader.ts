@@ -15,6 +15,7 @@ import {
 } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
 import { AcceptorError, storageError } from "./errors.js";
+import { closeQuietly } from "./file-system.js";
 import type { OpenFile } from "./file-system.js";
 import { copySyntheticBytes, FILE_TIMELINE_ID, firstSegmentHeaders } from "./first-segment.js";
 import type { PersistentState } from "./persistent-state.js";
@@ -112,7 +113,6 @@ export class DiskWalReader implements WalReader {
   async #closeFile(): Promise<void> {
     const open = this.#open;
     this.#open = undefined;
-    // Nothing was written through it, so a failing close loses nothing.
-    await open?.file.close().catch(() => undefined);
+    await closeQuietly(open?.file);
   }
 }

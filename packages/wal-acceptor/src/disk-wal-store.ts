@@ -17,7 +17,7 @@ import type { Lsn } from "@millrace/lsn";
 import type { ControlStore } from "./control-store.js";
 import { DiskWalReader } from "./disk-wal-reader.js";
 import { AcceptorError, storageError } from "./errors.js";
-import { nodeFileSystem, withoutSync } from "./file-system.js";
+import { closeQuietly, nodeFileSystem, withoutSync } from "./file-system.js";
 import type { FileSystem, OpenFile } from "./file-system.js";
 import { firstSegmentHeaders } from "./first-segment.js";
 import { AcceptorMeasures } from "./measures.js";
@@ -243,7 +243,7 @@ class DiskWalStore implements WalStore {
     } catch (error) {
       throw storageError(`write the first segment's headers for ${formatLsn(lsn)}`, error);
     } finally {
-      await file.close();
+      await closeQuietly(file);
     }
   }
 
@@ -357,7 +357,7 @@ class DiskWalStore implements WalStore {
           : segmentOffset(dataEnd, this.#segmentBytes) || this.#segmentBytes;
       await this.#files.cut(file, before, cutAt);
     } finally {
-      await file.close();
+      await closeQuietly(file);
     }
     await this.#files.complete(before);
   }
@@ -390,8 +390,7 @@ class DiskWalStore implements WalStore {
   async #closeCurrent(): Promise<void> {
     const current = this.#current;
     this.#current = undefined;
-    // What had to be durable was synced, or its loss is known by the positions.
-    await current?.close().catch(() => undefined);
+    await closeQuietly(current);
   }
 
   #fallBack(reason: string): void {

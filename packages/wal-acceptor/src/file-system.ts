@@ -196,24 +196,40 @@ export const nodeFileSystem: FileSystem = {
 };
 
 /**
+ * Closes a file whose bytes are synced, or whose loss is known by other means: a failing close takes nothing away that
+ * counted, so it is no reason for anybody to fail.
+ */
+export async function closeQuietly(file: Pick<OpenFile, "close"> | undefined): Promise<void> {
+  await file?.close().catch(() => undefined);
+}
+
+/** The file with some calls replaced. */
+export function overFile(file: OpenFile, calls: Partial<OpenFile>): OpenFile {
+  const writeNow = file.writeNow?.bind(file);
+  return {
+    ...(writeNow === undefined ? {} : { writeNow }),
+    pwritev: (buffers, offsetBytes) => file.pwritev(buffers, offsetBytes),
+    pread: (target, offsetBytes) => file.pread(target, offsetBytes),
+    fdatasync: () => file.fdatasync(),
+    fsync: () => file.fsync(),
+    ftruncate: (lengthBytes) => file.ftruncate(lengthBytes),
+    size: () => file.size(),
+    close: () => file.close(),
+    ...calls,
+  };
+}
+
+/**
  * The same file system without any waiting for the disk. For tests and throw-away clusters: a power cut or a
  * kernel crash then loses acknowledged WAL.
  */
 export function withoutSync(fileSystem: FileSystem): FileSystem {
   return {
     async open(file, mode) {
-      const opened = await fileSystem.open(file, mode);
-      const writeNow = opened.writeNow?.bind(opened);
-      return {
-        ...(writeNow === undefined ? {} : { writeNow }),
-        pwritev: (buffers, offsetBytes) => opened.pwritev(buffers, offsetBytes),
-        pread: (target, offsetBytes) => opened.pread(target, offsetBytes),
+      return overFile(await fileSystem.open(file, mode), {
         fdatasync: () => Promise.resolve(),
         fsync: () => Promise.resolve(),
-        ftruncate: (lengthBytes) => opened.ftruncate(lengthBytes),
-        size: () => opened.size(),
-        close: () => opened.close(),
-      };
+      });
     },
     rename: (from, to) => fileSystem.rename(from, to),
     unlink: (file) => fileSystem.unlink(file),

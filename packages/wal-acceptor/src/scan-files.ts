@@ -6,6 +6,7 @@
 import { formatLsn, segmentNumber, segmentOffset } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
 import { storageError } from "./errors.js";
+import { closeQuietly } from "./file-system.js";
 import type { OpenFile } from "./file-system.js";
 import type { SegmentFiles } from "./segment-files.js";
 
@@ -50,7 +51,7 @@ export class ScanFiles {
   }
 
   async close(): Promise<void> {
-    await this.#open?.file.close();
+    await closeQuietly(this.#open?.file);
     this.#open = undefined;
   }
 

@@ -12,6 +12,7 @@ import { parseSegmentFileName, PARTIAL_SUFFIX, segmentFileName } from "@millrace
 import * as path from "node:path";
 import { storageError } from "./errors.js";
 import type { AcceptorError } from "./errors.js";
+import { closeQuietly } from "./file-system.js";
 import type { FileSystem, OpenFile } from "./file-system.js";
 import { FILE_TIMELINE_ID } from "./first-segment.js";
 
@@ -118,7 +119,7 @@ export class SegmentFiles {
       await this.syncDirectory();
       return file;
     } catch (error) {
-      await file.close().catch(() => undefined);
+      await closeQuietly(file);
       throw error;
     }
   }
@@ -163,7 +164,7 @@ export class SegmentFiles {
     try {
       await this.sync(this.#path(segno, this.isPartial(segno)), () => file.fsync());
     } finally {
-      await file.close();
+      await closeQuietly(file);
     }
   }
 

@@ -14,6 +14,7 @@ import type { ControlStore } from "./control-store.js";
 import { createDiskControlFile, openDiskControlStore } from "./disk-control-store.js";
 import { openDiskWalStore } from "./disk-wal-store.js";
 import { AcceptorError, storageError } from "./errors.js";
+import { withFatalSync } from "./fatal-sync.js";
 import { withoutSync } from "./file-system.js";
 import type { FileSystem } from "./file-system.js";
 import type { AcceptorMeasures } from "./measures.js";
@@ -97,7 +98,8 @@ class DiskTimelineStorage implements TimelineStorage {
 
   constructor(options: DiskTimelineStorageOptions) {
     this.#directory = options.directory;
-    this.#fileSystem = options.noSync ? withoutSync(options.fileSystem) : options.fileSystem;
+    const { fileSystem, noSync, onFatal } = options;
+    this.#fileSystem = withFatalSync(noSync ? withoutSync(fileSystem) : fileSystem, onFatal);
     this.#options = options;
   }
 
@@ -146,7 +148,7 @@ class DiskTimelineStorage implements TimelineStorage {
       await removeTree(this.#fileSystem, temporary).catch(() => undefined); // the next start removes it
       throw storageError(`create ${directory}`, error);
     }
-    await this.#syncDirectory(path.dirname(directory));
+    await this.#fileSystem.fsyncDirectory(path.dirname(directory));
   }
 
   async open(key: TimelineKey): Promise<TimelineStores> {
@@ -167,7 +169,7 @@ class DiskTimelineStorage implements TimelineStorage {
   async remove(key: TimelineKey): Promise<boolean> {
     const directory = this.#path(key);
     const existed = await removeTree(this.#fileSystem, directory);
-    if (existed) await this.#syncDirectory(path.dirname(directory));
+    if (existed) await this.#fileSystem.fsyncDirectory(path.dirname(directory));
     return existed;
   }
 
@@ -217,22 +219,10 @@ class DiskTimelineStorage implements TimelineStorage {
     for (const directory of [path.join(this.#directory, tenantId), this.#directory]) {
       let settled = this.#settled.get(directory);
       if (settled === undefined) {
-        settled = this.#syncDirectory(directory);
+        settled = this.#fileSystem.fsyncDirectory(directory);
         this.#settled.set(directory, settled);
       }
       await settled;
-    }
-  }
-
-  async #syncDirectory(directory: string): Promise<void> {
-    try {
-      await this.#fileSystem.fsyncDirectory(directory);
-    } catch (error) {
-      const poisoned = new AcceptorError("ERR_ACCEPTOR_POISONED", `sync of ${directory} failed`, {
-        cause: error,
-      });
-      this.#options.onFatal(poisoned);
-      throw poisoned;
     }
   }
 }

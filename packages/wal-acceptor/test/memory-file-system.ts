@@ -3,13 +3,12 @@
  *
  * Two copies of everything: what a running process sees and what survives. A crash keeps any subset of the pages
  * written since the last sync of their file, some torn at a sector, the old or the new length, and any subset of the
- * name changes made since the last sync of their directory. A rename is one change. That is harsher than any real
- * file system on purpose.
+ * name changes made since the last sync of their directory. A rename is one change, also between two directories. That
+ * is harsher than any real file system on purpose.
  */
 import type { FileStatus, FileSystem, OpenFile, OpenMode } from "../src/file-system.js";
-
-const PAGE = 4096;
-const SECTOR = 512;
+import { Directory, Inode, NameJournal } from "./memory-tree.js";
+import type { Node } from "./memory-tree.js";
 
 export interface Call {
   /** Counted from 0 since the file system was made. */
@@ -31,126 +30,11 @@ export function systemError(code: string): Error {
   return Object.assign(new Error(`${code}: injected`), { code });
 }
 
-class Content {
-  size = 0;
-  readonly pages = new Map<number, Uint8Array>();
-
-  read(at: number, target: Uint8Array): number {
-    const count = Math.max(0, Math.min(target.byteLength, this.size - at));
-    for (let done = 0; done < count;) {
-      const inPage = (at + done) % PAGE;
-      const bytes = Math.min(count - done, PAGE - inPage);
-      const page = this.pages.get(Math.floor((at + done) / PAGE));
-      if (page === undefined) target.fill(0, done, done + bytes);
-      else target.set(page.subarray(inPage, inPage + bytes), done);
-      done += bytes;
-    }
-    return count;
-  }
-
-  copyFrom(other: Content): void {
-    this.size = other.size;
-    this.pages.clear();
-    for (const [number, page] of other.pages) this.pages.set(number, page.slice());
-  }
-}
-
-class Inode {
-  readonly seen = new Content();
-  readonly durable = new Content();
-  readonly dirty = new Set<number>();
-
-  write(at: number, bytes: Uint8Array): void {
-    for (let done = 0; done < bytes.byteLength;) {
-      const number = Math.floor((at + done) / PAGE);
-      const inPage = (at + done) % PAGE;
-      const count = Math.min(bytes.byteLength - done, PAGE - inPage);
-      const page = this.seen.pages.get(number) ?? new Uint8Array(PAGE);
-      page.set(bytes.subarray(done, done + count), inPage);
-      this.seen.pages.set(number, page);
-      this.dirty.add(number);
-      done += count;
-    }
-    this.seen.size = Math.max(this.seen.size, at + bytes.byteLength);
-  }
-
-  truncate(length: number): void {
-    for (const [number, page] of this.seen.pages) {
-      const from = length - number * PAGE;
-      if (from >= PAGE) continue;
-      this.dirty.add(number);
-      if (from <= 0) this.seen.pages.delete(number);
-      else page.fill(0, from);
-    }
-    this.seen.size = length;
-  }
-
-  sync(): void {
-    for (const number of this.dirty) {
-      const page = this.seen.pages.get(number);
-      if (page === undefined) this.durable.pages.delete(number);
-      else this.durable.pages.set(number, page.slice());
-    }
-    this.dirty.clear();
-    this.durable.size = this.seen.size;
-  }
-
-  crash(random: () => number): void {
-    for (const number of this.dirty) {
-      if (random() < 0.5) continue;
-      const seen = this.seen.pages.get(number) ?? new Uint8Array(PAGE);
-      const kept = random() < 0.25 ? Math.floor(random() * (PAGE / SECTOR)) * SECTOR : PAGE;
-      const page = this.durable.pages.get(number)?.slice() ?? new Uint8Array(PAGE);
-      page.set(seen.subarray(0, kept));
-      this.durable.pages.set(number, page);
-    }
-    if (random() < 0.5) this.durable.size = this.seen.size;
-    this.dirty.clear();
-    this.seen.copyFrom(this.durable);
-  }
-}
-
-/** One atomic change of names in a directory: each to what it then stands for. */
-type NameChange = ReadonlyMap<string, Inode | undefined>;
-
-class Directory {
-  readonly seen = new Map<string, Inode>();
-  readonly durable = new Map<string, Inode>();
-  pending: NameChange[] = [];
-
-  change(change: NameChange): void {
-    apply(this.seen, change);
-    this.pending.push(change);
-  }
-
-  sync(): void {
-    for (const change of this.pending) apply(this.durable, change);
-    this.pending = [];
-  }
-
-  crash(random: () => number): void {
-    // Either a journal, which keeps a prefix, or something that keeps any subset.
-    const ordered = random() < 0.5;
-    const prefix = Math.floor(random() * (this.pending.length + 1));
-    this.pending.forEach((change, index) => {
-      if (ordered ? index < prefix : random() < 0.5) apply(this.durable, change);
-    });
-    this.pending = [];
-    this.seen.clear();
-    for (const [name, inode] of this.durable) this.seen.set(name, inode);
-  }
-}
-
-function apply(names: Map<string, Inode>, change: NameChange): void {
-  for (const [name, inode] of change) {
-    if (inode === undefined) names.delete(name);
-    else names.set(name, inode);
-  }
-}
-
 export class MemoryFileSystem implements FileSystem {
-  readonly #directories = new Map<string, Directory>();
+  readonly #root = new Directory();
+  readonly #directories = new Set<Directory>([this.#root]);
   readonly #inodes = new Set<Inode>();
+  readonly #journal = new NameJournal();
   #calls = 0;
   #life = 0;
   #dead = false;
@@ -162,8 +46,19 @@ export class MemoryFileSystem implements FileSystem {
   /** How many bytes of a write the kernel takes; all when absent. */
   shortWrite: ((bytes: number) => number) | undefined;
 
+  /** @param directories exist from the start, durably, with everything above them */
   constructor(...directories: readonly string[]) {
-    for (const path of directories) this.#directories.set(path, new Directory());
+    for (const path of directories) {
+      let at = this.#root;
+      for (const name of path.split("/").slice(1)) {
+        const found = at.seen.get(name);
+        const next = found instanceof Directory ? found : new Directory();
+        this.#directories.add(next);
+        at.seen.set(name, next);
+        at.durable.set(name, next);
+        at = next;
+      }
+    }
   }
 
   get calls(): number {
@@ -182,7 +77,8 @@ export class MemoryFileSystem implements FileSystem {
   /** Power cut and restart: what was not synced survives or not, page by page and name by name. */
   crash(random: () => number): void {
     for (const inode of this.#inodes) inode.crash(random);
-    for (const directory of this.#directories.values()) directory.crash(random);
+    this.#journal.crash(random);
+    for (const directory of this.#directories) directory.forget();
     this.#life += 1;
     this.#dead = false;
     this.#openFiles = 0;
@@ -230,7 +126,7 @@ export class MemoryFileSystem implements FileSystem {
   }
 
   names(path: string): string[] {
-    return [...(this.#directories.get(path)?.seen.keys() ?? [])].toSorted();
+    return [...this.#directory(path).seen.keys()].toSorted();
   }
 
   async open(path: string, mode: OpenMode): Promise<OpenFile> {
@@ -238,10 +134,11 @@ export class MemoryFileSystem implements FileSystem {
     const { directory, name } = this.#parent(path);
     let inode = directory.seen.get(name);
     if (inode === undefined && mode !== "create") throw systemError("ENOENT");
+    if (inode instanceof Directory) throw systemError("EISDIR");
     if (inode === undefined) {
       inode = new Inode();
       this.#inodes.add(inode);
-      directory.change(new Map([[name, inode]]));
+      this.#journal.change({ directory, name, node: inode });
     } else if (mode === "create") {
       inode.truncate(0);
     }
@@ -253,33 +150,32 @@ export class MemoryFileSystem implements FileSystem {
     await this.#step("rename", from);
     const source = this.#parent(from);
     const target = this.#parent(to);
-    const inode = source.directory.seen.get(source.name);
-    if (inode === undefined) throw systemError("ENOENT");
-    if (source.directory !== target.directory) throw systemError("EXDEV");
-    source.directory.change(
-      new Map<string, Inode | undefined>([
-        [source.name, undefined],
-        [target.name, inode],
-      ]),
-    );
+    const node = source.directory.seen.get(source.name);
+    if (node === undefined) throw systemError("ENOENT");
+    this.#journal.change({ ...source, node: undefined }, { ...target, node });
   }
 
   async unlink(path: string): Promise<void> {
     await this.#step("unlink", path);
     const { directory, name } = this.#parent(path);
     if (!directory.seen.has(name)) throw systemError("ENOENT");
-    directory.change(new Map([[name, undefined]]));
+    this.#journal.change({ directory, name, node: undefined });
   }
 
   async mkdir(path: string): Promise<void> {
     await this.#step("mkdir", path);
-    if (this.#directories.has(path)) throw systemError("EEXIST");
-    this.#directories.set(path, new Directory());
+    const { directory, name } = this.#parent(path);
+    if (directory.seen.has(name)) throw systemError("EEXIST");
+    const made = new Directory();
+    this.#directories.add(made);
+    this.#journal.change({ directory, name, node: made });
   }
 
   async rmdir(path: string): Promise<void> {
     await this.#step("rmdir", path);
-    this.#directories.delete(path);
+    const { directory, name } = this.#parent(path);
+    if (this.#directory(path).seen.size > 0) throw systemError("ENOTEMPTY");
+    this.#journal.change({ directory, name, node: undefined });
   }
 
   async readdir(path: string): Promise<string[]> {
@@ -289,15 +185,16 @@ export class MemoryFileSystem implements FileSystem {
 
   async stat(path: string): Promise<FileStatus | undefined> {
     await this.#step("stat", path);
-    if (this.#directories.has(path)) return { sizeBytes: 0, isDirectory: true };
-    const { directory, name } = this.#parent(path);
-    const inode = directory.seen.get(name);
-    return inode === undefined ? undefined : { sizeBytes: inode.seen.size, isDirectory: false };
+    const node = this.#find(path);
+    if (node === undefined) return undefined;
+    return node instanceof Directory
+      ? { sizeBytes: 0, isDirectory: true }
+      : { sizeBytes: node.seen.size, isDirectory: false };
   }
 
   async fsyncDirectory(path: string): Promise<void> {
     await this.#step("fsyncDirectory", path);
-    this.#directories.get(path)?.sync();
+    this.#journal.sync(this.#directory(path));
   }
 
   #handle(path: string, inode: Inode): OpenFile {
@@ -372,17 +269,30 @@ export class MemoryFileSystem implements FileSystem {
     return this.#dead;
   }
 
+  #find(path: string): Node | undefined {
+    let at: Node | undefined = this.#root;
+    for (const name of path.split("/").slice(1)) {
+      if (!(at instanceof Directory)) return undefined;
+      at = at.seen.get(name);
+    }
+    return at;
+  }
+
+  #directory(path: string): Directory {
+    const node = path === "" ? this.#root : this.#find(path);
+    if (node === undefined) throw systemError("ENOENT");
+    if (!(node instanceof Directory)) throw systemError("ENOTDIR");
+    return node;
+  }
+
   #parent(path: string): { directory: Directory; name: string } {
     const at = path.lastIndexOf("/");
-    const directory = this.#directories.get(path.slice(0, at));
-    if (directory === undefined) throw systemError("ENOENT");
-    return { directory, name: path.slice(at + 1) };
+    return { directory: this.#directory(path.slice(0, at)), name: path.slice(at + 1) };
   }
 
   #inode(path: string): Inode {
-    const { directory, name } = this.#parent(path);
-    const inode = directory.seen.get(name);
-    if (inode === undefined) throw systemError("ENOENT");
-    return inode;
+    const node = this.#find(path);
+    if (!(node instanceof Inode)) throw systemError("ENOENT");
+    return node;
   }
 }
