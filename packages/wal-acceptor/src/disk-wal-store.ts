@@ -15,6 +15,7 @@ import * as path from "node:path";
 import { formatLsn, INVALID_LSN, segmentNumber, segmentOffset } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
 import type { ControlStore } from "./control-store.js";
+import { recoverFiles } from "./disk-recovery.js";
 import { DiskWalReader } from "./disk-wal-reader.js";
 import { AcceptorError, storageError } from "./errors.js";
 import { closeQuietly, nodeFileSystem, withoutSync } from "./file-system.js";
@@ -25,11 +26,9 @@ import type { StorageOperation } from "./measures.js";
 import { OpenSegment } from "./open-segment.js";
 import { RecordTracker } from "./record-tracker.js";
 import type { SegmentSwitch } from "./record-tracker.js";
-import { ScanFiles } from "./scan-files.js";
 import { SegmentFiles } from "./segment-files.js";
 import { checkWrite, needsCut } from "./wal-checks.js";
 import { WalPositions } from "./wal-positions.js";
-import { recoverEnd } from "./wal-recovery.js";
 import type { WalReader, WalStore } from "./wal-store.js";
 import { dropBytes, takeBytes, totalBytes, writeFully } from "./write-fully.js";
 
@@ -185,40 +184,11 @@ class DiskWalStore implements WalStore {
 
   /** Finds the end of the log; called once, before anything else. */
   async recover(): Promise<void> {
-    const state = this.#control.get();
-    await this.#files.load();
-    if (state.commitLsn === INVALID_LSN) return;
-    const first = segmentNumber(state.commitLsn, this.#segmentBytes);
-    for (const segno of this.#files.from(first)) await this.#files.settle(segno);
-    await this.#files.syncDirectory();
-    const files = new ScanFiles(this.#files, this.#segmentBytes);
-    try {
-      await this.#checkCommitted(files);
-      const began = this.#measures.now();
-      const { endLsn, segmentSwitch } = this.#files.has(first)
-        ? await recoverEnd(state, (lsn, target) => files.read(lsn, target))
-        : { endLsn: state.commitLsn, segmentSwitch: undefined };
-      this.#measures.recoveryDecodeSeconds.observe(this.#measures.secondsSince(began));
-      this.#positions.reset(endLsn);
-      this.#tracker.reset(endLsn);
-      this.#switch = segmentSwitch;
-    } finally {
-      await files.close();
-    }
-  }
-
-  // Decoding starts at the commit position and cannot notice that what lies before it is gone.
-  async #checkCommitted(files: ScanFiles): Promise<void> {
-    const { commitLsn, termHistory } = this.#control.get();
-    const offset = segmentOffset(commitLsn, this.#segmentBytes);
-    const neverElected = (termHistory.at(-1)?.term ?? 0n) === 0n;
-    if (offset === 0 || neverElected) return;
-    const sizeBytes = await files.sizeBytes(segmentNumber(commitLsn, this.#segmentBytes));
-    if (sizeBytes >= offset) return;
-    throw new AcceptorError(
-      "ERR_ACCEPTOR_WAL_MISSING",
-      `WAL was committed up to ${formatLsn(commitLsn)}, its segment has ${String(sizeBytes)} bytes`,
-    );
+    const end = await recoverFiles(this.#files, this.#control.get(), this.#measures);
+    if (end === undefined) return;
+    this.#positions.reset(end.endLsn);
+    this.#tracker.reset(end.endLsn);
+    this.#switch = end.segmentSwitch;
   }
 
   async #initFirstSegment(lsn: Lsn): Promise<void> {
