@@ -1,0 +1,518 @@
+/**
+ * A backend: one thread's part of a system. It acquires handles, stages and submits I/O, waits, and takes outcomes back.
+ *
+ * Acquiring always succeeds in the end, because at most one handle is undefined: all others are in flight or can be
+ * submitted. Which handle is where is kept in own-handles.ts; what waits on an event loop is in listener.ts and has no
+ * model in PostgreSQL. The rules are those of version 18 (aio.c).
+ */
+import assert from "node:assert/strict";
+
+import { AcquireQueue } from "./acquire-queue.js";
+import { Completer } from "./completion.js";
+import { AioError } from "./errors.js";
+import type { AioWarningCode } from "./errors.js";
+import { executeNow, RESULT_CLOSED, settle } from "./execute.js";
+import { submittedUnder } from "./file-closing.js";
+import type { FileLease } from "./file-table.js";
+import { HANDLE_STATE } from "./handle-state.js";
+import { HandleView } from "./handle-view.js";
+import { IoHandle } from "./io-handle.js";
+import type { HandleOwner } from "./io-handle.js";
+import { BACKEND, HANDLE, SUBMIT_BATCH } from "./layout.js";
+import { Listener } from "./listener.js";
+import type { IoMethod, MethodContext, MethodName } from "./method.js";
+import { createMethod } from "./methods/create-method.js";
+import { FLAG, OPERATION } from "./operations.js";
+import { OwnHandles } from "./own-handles.js";
+import { checkPanic, hasStopped, PANIC, panic } from "./panic.js";
+import { reportResult } from "./report.js";
+import type { AioRegistry, ReportLevel } from "./registry.js";
+import { runStageCallbacks } from "./run-callbacks.js";
+import type { IoReturn } from "./result.js";
+import { IoScope } from "./scope.js";
+import { Statistics } from "./statistics.js";
+import type { IoStatistics } from "./statistics.js";
+import type { AioShared, ThreadContext } from "./thread-context.js";
+import type { WaitRef } from "./wait-ref.js";
+import { Waiter } from "./waiter.js";
+
+/** What a test may watch; in production nothing is set. */
+export interface BackendProbe {
+  /** Handles of one submission, before it is made. */
+  onSubmit?: (count: number) => void;
+  /** A wait that is about to sleep. */
+  onSleep?: (handle: number) => void;
+}
+
+/** How a thread takes part. */
+export interface BackendOptions {
+  /** Whether this thread may sleep in a wait. Without it: worker threads may, the main thread may not. */
+  readonly mayBlock?: boolean;
+  /** Hears of bookkeeping errors that harm nobody. */
+  readonly onWarning?: (code: AioWarningCode, message: string) => void;
+  readonly probe?: BackendProbe;
+  /** Look for completions in every turn of the event loop while some are waited for: less latency for a whole core. */
+  readonly busyPoll?: boolean;
+}
+
+/** A backend. Made by `AioSystem` or `attachBackend`, used by one thread only. */
+export class AioBackend implements HandleOwner {
+  readonly id: number;
+  readonly method: MethodName;
+  readonly registry: AioRegistry;
+  readonly combine: number;
+  readonly mayBlock: boolean;
+  readonly #context: ThreadContext;
+  readonly #method: IoMethod;
+  readonly #completer: Completer;
+  readonly #view: HandleView;
+  readonly #listener: Listener;
+  readonly #options: BackendOptions;
+  readonly #statistics = new Statistics();
+  readonly #at: number;
+  readonly #own: OwnHandles;
+  readonly #acquiring: AcquireQueue;
+  readonly #handles: IoHandle[];
+  readonly #waiter: Waiter;
+  readonly #scopes: IoScope[] = [];
+  #isBatch = false;
+  #batchScope: IoScope | undefined;
+  #isAttached = true;
+
+  /** For {@link attachBackend}: the slot is taken already. */
+  constructor(
+    context: ThreadContext,
+    registry: AioRegistry,
+    { method, fixBuffers }: AioShared,
+    id: number,
+    options: BackendOptions,
+    mayBlock: boolean,
+  ) {
+    const { layout } = context;
+    this.id = id;
+    this.method = method;
+    this.registry = registry;
+    this.combine = layout.combine;
+    this.mayBlock = mayBlock;
+    this.#context = context;
+    this.#options = options;
+    this.#at = layout.backendsAt + id * BACKEND.words;
+    this.#view = new HandleView(context.table, context.segments, id);
+    const first = id * layout.concurrency;
+    this.#own = new OwnHandles(context.table, registry, this.#view, first, () => this.#listener);
+    this.#acquiring = new AcquireQueue(this.#own);
+    this.#completer = new Completer(context, registry, this.#view, id + 1, id);
+    this.#completer.onOwn = (handle) => this.#own.reclaim(handle);
+    this.#handles = Array.from({ length: layout.concurrency }, (_, at) => new IoHandle(this, first + at));
+    this.#method = createMethod(method, this.#methodContext(), { layout, registry, fixBuffers });
+    const isBusy = options.busyPoll ?? false;
+    this.#listener = new Listener(context.words, this.#at, this.#method, isBusy, () => this.poll());
+    this.#waiter = new Waiter({
+      table: context.table,
+      own: this.#own,
+      method: this.#method,
+      listener: this.#listener,
+      backendAt: this.#at,
+      mayBlock,
+      check: () => this.#check(),
+      onSleep: (handle) => {
+        this.#statistics.waits += 1;
+        options.probe?.onSleep?.(handle);
+      },
+    });
+  }
+
+  get table(): ThreadContext["table"] {
+    return this.#context.table;
+  }
+
+  get segments(): ThreadContext["segments"] {
+    return this.#context.segments;
+  }
+
+  get files(): ThreadContext["files"] {
+    return this.#context.files;
+  }
+
+  /** The fault hook, for tests. */
+  get faults(): ThreadContext["faults"] {
+    return this.#context.faults;
+  }
+
+  /** Handles of this backend. */
+  get concurrency(): number {
+    return this.#own.concurrency;
+  }
+
+  get idleCount(): number {
+    return this.#own.idleCount;
+  }
+
+  get inFlightCount(): number {
+    return this.#own.inFlightCount;
+  }
+
+  get stagedCount(): number {
+    return this.#own.stagedCount;
+  }
+
+  /** Whether I/O waits for its submission: do not wait for another thread then, it may wait for you. */
+  get haveStaged(): boolean {
+    return this.#own.stagedCount > 0;
+  }
+
+  get isInBatch(): boolean {
+    return this.#isBatch;
+  }
+
+  /** What this backend has done so far. */
+  statistics(): IoStatistics {
+    return { ...this.#statistics.snapshot(), foreignCompletions: this.#own.foreignCompletions };
+  }
+
+  // --- scopes ---
+
+  /** Opens a scope; whoever does ends it. */
+  openScope(): IoScope {
+    this.#check();
+    const scope = new IoScope(this);
+    this.#scopes.push(scope);
+    return scope;
+  }
+
+  /** Runs `body` in a scope of its own, and ends that as failed if it throws. */
+  scope<T>(body: (scope: IoScope) => T): T {
+    const scope = this.openScope();
+    let failed = true;
+    try {
+      const value = body(scope);
+      failed = false;
+      return value;
+    } finally {
+      scope.end(failed);
+    }
+  }
+
+  /** For {@link IoScope.end}. */
+  endScope(scope: IoScope, failed: boolean): void {
+    this.#scopes.splice(this.#scopes.indexOf(scope), 1);
+    if (!this.#isAttached) return;
+    if (this.#own.isHandedOutIn(scope)) {
+      if (!failed)
+        this.#warn("AIO_LEAKED_HANDLE", `handle ${this.#own.handedOut} was neither used nor released`);
+      this.#own.takeBack();
+    }
+    if (this.#isBatch && this.#batchScope === scope) {
+      if (!failed) this.#warn("AIO_OPEN_BATCH", "the scope that entered batch mode ended in it");
+      this.#isBatch = false;
+      this.submitStaged();
+    }
+    if (this.#own.hasStagedIn(scope)) {
+      if (!failed) this.#warn("AIO_NOT_SUBMITTED", "a scope ended with staged I/O");
+      this.submitStaged();
+    }
+    this.#own.detachScope(scope);
+  }
+
+  // --- acquire and release ---
+
+  /**
+   * Takes a handle, waiting for one of the backend's own I/Os if none is idle.
+   *
+   * @param slot lent: filled when the I/O has been reclaimed, unless the scope ends before
+   * @throws {AioError} ERR_AIO_HANDLE_ALREADY_OUT; ERR_AIO_WOULD_BLOCK on a thread that must not sleep;
+   *   ERR_AIO_CLOSED, ERR_AIO_PANIC
+   */
+  acquire(scope: IoScope, slot?: IoReturn): IoHandle {
+    for (;;) {
+      const handle = this.tryAcquire(scope, slot);
+      if (handle !== undefined) return handle;
+      this.#waitForFree();
+    }
+  }
+
+  /** Takes a handle if one is idle. @returns undefined if none is; errors as of `acquire`, but it never waits */
+  tryAcquire(scope: IoScope, slot?: IoReturn): IoHandle | undefined {
+    this.#check();
+    if (!scope.isOpen) throw new AioError("ERR_AIO_CLOSED", "the scope has ended");
+    if (this.#own.stagedCount >= SUBMIT_BATCH) this.submitStaged();
+    if (this.#own.handedOut >= 0) {
+      const message = `handle ${this.#own.handedOut} is handed out already: define or release it first`;
+      throw new AioError("ERR_AIO_HANDLE_ALREADY_OUT", message);
+    }
+    if (this.#own.idleCount === 0) return undefined;
+    return this.#handles[this.#own.handOut(scope, slot)];
+  }
+
+  /**
+   * As `acquire`, without sleeping: resolves when a handle could be taken. Calls are served in their order. While another
+   * flow has a handle and has not started or released it, this waits for that too.
+   */
+  async acquireAsync(scope: IoScope, slot?: IoReturn): Promise<IoHandle> {
+    return this.#acquiring.acquire(
+      () => this.tryAcquire(scope, slot),
+      async () => {
+        this.submitStaged();
+        if (this.#own.idleCount === 0) await this.#listener.nextReclaim();
+      },
+    );
+  }
+
+  /** For {@link IoHandle}. */
+  isHandedOut(handle: number): boolean {
+    return handle === this.#own.handedOut;
+  }
+
+  /** For {@link IoHandle}: HANDED_OUT back to IDLE. */
+  takeBack(): void {
+    this.#own.takeBack();
+  }
+
+  /** Own handles that others completed, then the oldest in flight: after this, one is idle. */
+  #waitForFree(): void {
+    if (this.#own.reclaimCompleted() > 0) return;
+    this.submitStaged();
+    if (this.#own.idleCount > 0) return;
+    const handle = this.#own.oldestInFlight;
+    assert.ok(handle >= 0, "no handle is idle, and none in flight either");
+    this.wait(this.#oldest());
+    assert.ok(this.#own.idleCount > 0, "no handle became idle by waiting for the oldest");
+  }
+
+  // --- stage and submit ---
+
+  /** For {@link IoHandle}: a handle that has just been defined. */
+  stage(handle: number): void {
+    const { table } = this;
+    this.#own.defined();
+    this.#own.enter();
+    try {
+      if (table.get(handle, HANDLE.callbackCount) > 0) {
+        runStageCallbacks(table, this.registry, this.#view, handle);
+      }
+      table.move(handle, HANDLE_STATE.defined, HANDLE_STATE.staged);
+      const operation = table.get(handle, HANDLE.operation);
+      const target = table.get(handle, HANDLE.targetId);
+      this.#statistics.start(operation, target, table.get(handle, HANDLE.lengthBytes));
+      if (
+        (table.get(handle, HANDLE.flags) & FLAG.synchronous) !== 0 ||
+        this.#method.needsSynchronousExecution(handle)
+      ) {
+        this.#statistics.inline += 1;
+        if (this.#markSubmitted(handle)) {
+          this.#completer.complete(handle, settle(this.#context, handle, executeNow(this.#context, handle)));
+        }
+      } else {
+        this.#own.staged[this.#own.stagedCount] = handle;
+        this.#own.stagedCount += 1;
+        if (!this.#isBatch) this.#submit();
+      }
+    } catch (error) {
+      panic(table, PANIC.callbackThrew, error);
+      throw error;
+    } finally {
+      this.#own.leave();
+    }
+  }
+
+  /** Submits everything staged. @returns how many I/Os */
+  submitStaged(): number {
+    const count = this.#own.stagedCount;
+    if (count === 0) return 0;
+    this.#own.enter();
+    try {
+      this.#submit();
+    } catch (error) {
+      panic(this.table, PANIC.submitFailed, error);
+      throw error;
+    } finally {
+      this.#own.leave();
+    }
+    return count;
+  }
+
+  #submit(): void {
+    const count = this.#own.stagedCount;
+    this.#own.stagedCount = 0;
+    this.#statistics.batches += 1;
+    this.#statistics.submitted += count;
+    this.#options.probe?.onSubmit?.(count);
+    this.#method.submit(this.#own.staged, count);
+  }
+
+  /** From now on I/O is held back until `exitBatch`, a full batch or the next wait. @throws ERR_AIO_NESTED_BATCH */
+  enterBatch(): void {
+    this.#check();
+    if (this.#isBatch) throw new AioError("ERR_AIO_NESTED_BATCH", "batch mode is entered already");
+    this.#isBatch = true;
+    this.#batchScope = this.#scopes.at(-1);
+  }
+
+  /** Submits what is staged and leaves batch mode. @throws {AioError} ERR_AIO_NOT_IN_BATCH */
+  exitBatch(): void {
+    if (!this.#isBatch) throw new AioError("ERR_AIO_NOT_IN_BATCH", "batch mode is not entered");
+    this.#isBatch = false;
+    this.submitStaged();
+  }
+
+  // --- completion and waiting ---
+
+  /** Completes and takes back what is ready, without waiting. @returns I/Os completed or taken back */
+  poll(): number {
+    this.#own.enter();
+    try {
+      const bell = Atomics.load(this.table.words, this.#at + BACKEND.bell);
+      return (this.#method.poll?.() ?? 0) + this.#own.reclaimRung(bell);
+    } finally {
+      this.#own.leave();
+    }
+  }
+
+  /** Whether an I/O is over. Takes it back if it is this backend's. @throws {AioError} ERR_AIO_BAD_STATE: no such handle */
+  done(ref: WaitRef): boolean {
+    return this.#waiter.done(ref);
+  }
+
+  /**
+   * Waits until an I/O is over, whoever issued it, and takes it back if it is this backend's.
+   *
+   * @throws {AioError} ERR_AIO_WAIT_OWN_UNSUBMITTED: an own I/O that is only staged; ERR_AIO_BAD_STATE: a foreign handle
+   *   that was not even defined; ERR_AIO_WOULD_BLOCK; ERR_AIO_PANIC
+   */
+  wait(ref: WaitRef): void {
+    this.#waiter.wait(ref);
+  }
+
+  /** As `wait`, without sleeping. Keeps the process alive meanwhile. */
+  async waitAsync(ref: WaitRef): Promise<void> {
+    await this.#waiter.waitAsync(ref);
+  }
+
+  // --- files, reports, the end ---
+
+  /** Registers an open descriptor. The descriptor stays the caller's. @throws {AioError} ERR_AIO_LIMIT */
+  openLease(fd: number): FileLease {
+    this.#check();
+    return this.#context.files.lease(fd);
+  }
+
+  /**
+   * Waits until no I/O uses a lease's descriptor any more and ends the lease: afterwards the descriptor can be closed.
+   * What this backend has staged is submitted first; I/O that another one submits from now on fails with EBADF.
+   */
+  closingFile(lease: FileLease): void {
+    for (const ref of this.#beginClosing(lease)) this.wait(ref);
+    this.#method.forgetFile?.(lease);
+    this.#context.files.end(lease);
+  }
+
+  /** As `closingFile`, without sleeping. */
+  async closingFileAsync(lease: FileLease): Promise<void> {
+    for (const ref of this.#beginClosing(lease)) await this.waitAsync(ref);
+    this.#method.forgetFile?.(lease);
+    this.#context.files.end(lease);
+  }
+
+  #beginClosing(lease: FileLease): WaitRef[] {
+    this.submitStaged();
+    this.#context.files.beginClosing(lease);
+    return submittedUnder(this.table, lease);
+  }
+
+  /**
+   * Raises or logs an outcome through the callback that it names.
+   *
+   * @throws what the callback throws; {AioIoError} for a result of no callback; {AioError} ERR_AIO_BAD_STATE: it is fine
+   */
+  report(slot: Readonly<IoReturn>, level: ReportLevel): void {
+    reportResult(this.registry, slot, level, "a file");
+  }
+
+  /**
+   * Submits what is staged, waits for all I/O in flight, oldest first, and leaves the system. One that has stopped is left
+   * without waiting.
+   *
+   * @throws {AioError} ERR_AIO_PANIC: the system stopped meanwhile; the backend has left it all the same
+   */
+  detach(): void {
+    if (!this.#isAttached) return;
+    try {
+      if (!this.#hasStopped) this.#beginDetach();
+      while (this.#own.inFlightCount > 0 && !this.#hasStopped) this.wait(this.#oldest());
+    } finally {
+      if (this.#own.inFlightCount === 0 || this.#hasStopped) this.#endDetach();
+    }
+  }
+
+  /** As `detach`, without sleeping. */
+  async detachAsync(): Promise<void> {
+    if (!this.#isAttached) return;
+    try {
+      if (!this.#hasStopped) this.#beginDetach();
+      while (this.#own.inFlightCount > 0 && !this.#hasStopped) await this.waitAsync(this.#oldest());
+    } finally {
+      if (this.#own.inFlightCount === 0 || this.#hasStopped) this.#endDetach();
+    }
+  }
+
+  get #hasStopped(): boolean {
+    return hasStopped(this.table.words);
+  }
+
+  #oldest(): WaitRef {
+    const handle = this.#own.oldestInFlight;
+    return { handle, generation: this.table.generation(handle) };
+  }
+
+  #beginDetach(): void {
+    while (this.#scopes.length > 0) this.#scopes.at(-1)?.end();
+    if (this.#isBatch) this.exitBatch();
+    this.submitStaged();
+    assert.ok(this.#own.handedOut < 0, "a handle is still handed out");
+  }
+
+  #endDetach(): void {
+    if (!this.#isAttached) return;
+    this.#isAttached = false;
+    this.#listener.stop();
+    this.#method.close();
+    Atomics.store(this.table.words, this.#at + BACKEND.inUse, 0);
+  }
+
+  /** @returns false if the file is being closed or closed: the I/O has failed with EBADF */
+  #markSubmitted(handle: number): boolean {
+    const { table, files } = this.#context;
+    this.#own.markSubmitted(handle);
+    if (table.get(handle, HANDLE.operation) === OPERATION.nop) return true;
+    const slot = table.get(handle, HANDLE.fileSlot);
+    if (files.accepts(slot, table.get(handle, HANDLE.fileGeneration))) return true;
+    this.#completer.complete(handle, RESULT_CLOSED);
+    return false;
+  }
+
+  #methodContext(): MethodContext {
+    const { table, files, segments, faults, calls } = this.#context;
+    return {
+      table,
+      files,
+      segments,
+      faults,
+      calls,
+      backend: this.id,
+      completer: this.#completer,
+      mayBlock: this.mayBlock,
+      markSubmitted: (handle) => this.#markSubmitted(handle),
+      inFlight: () => this.#own.inFlightCount,
+      panic: (reason) => panic(table, reason),
+    };
+  }
+
+  #warn(code: AioWarningCode, message: string): void {
+    this.#options.onWarning?.(code, message);
+  }
+
+  #check(): void {
+    checkPanic(this.table.words);
+    if (!this.#isAttached) throw new AioError("ERR_AIO_CLOSED", "the backend has left the system");
+  }
+}

@@ -1,0 +1,103 @@
+/**
+ * A handle as callbacks see it: one object a thread, pointed at one handle after the other.
+ *
+ * Completion must not allocate without bound, so nothing here is made for each I/O: the target's words are copied into
+ * the same small array each time. That is why a view is borrowed for the call only.
+ */
+import assert from "node:assert/strict";
+
+import type { HandleTable } from "./handle-table.js";
+import { HANDLE, VECTOR } from "./layout.js";
+import { operationName } from "./operations.js";
+import type { IoOperation } from "./operations.js";
+import type { IoView } from "./registry.js";
+import { TARGET_WORDS } from "./result.js";
+import type { SegmentTable } from "./segment-table.js";
+
+/** The view of a thread. */
+export class HandleView implements IoView {
+  handle = 0;
+  readonly #table: HandleTable;
+  readonly #segments: SegmentTable;
+  readonly #backend: number;
+  readonly #target = new Int32Array(TARGET_WORDS);
+
+  /** @param backend number of this thread's backend; -1 for a thread that issues nothing */
+  constructor(table: HandleTable, segments: SegmentTable, backend: number) {
+    this.#table = table;
+    this.#segments = segments;
+    this.#backend = backend;
+  }
+
+  /** Points the view at a handle. */
+  of(handle: number): this {
+    this.handle = handle;
+    return this;
+  }
+
+  get generation(): number {
+    return this.#table.generation(this.handle);
+  }
+
+  get owner(): number {
+    return this.#table.get(this.handle, HANDLE.owner);
+  }
+
+  get operation(): IoOperation {
+    return operationName(this.#table.get(this.handle, HANDLE.operation)) ?? assert.fail("no operation yet");
+  }
+
+  get offsetBytes(): number {
+    return this.#table.offsetBytes(this.handle);
+  }
+
+  get lengthBytes(): number {
+    return this.#table.get(this.handle, HANDLE.lengthBytes);
+  }
+
+  get rawResult(): number {
+    return this.#table.get(this.handle, HANDLE.rawResult);
+  }
+
+  get targetId(): number {
+    return this.#table.get(this.handle, HANDLE.targetId);
+  }
+
+  get target(): Int32Array {
+    copyTarget(this.#table, this.handle, this.#target);
+    return this.#target;
+  }
+
+  get dataLength(): number {
+    return this.#table.get(this.handle, HANDLE.dataLength);
+  }
+
+  dataAt(index: number): number {
+    if (index < 0 || index >= this.dataLength) throw new RangeError(`no word ${index} of ${this.dataLength}`);
+    return this.#table.words[this.#table.dataAt(this.handle) + index] as number;
+  }
+
+  get vectorCount(): number {
+    return this.#table.get(this.handle, HANDLE.vectorLength);
+  }
+
+  vectorAt(index: number): Uint8Array {
+    if (index < 0 || index >= this.vectorCount)
+      throw new RangeError(`no piece ${index} of ${this.vectorCount}`);
+    const { words } = this.#table;
+    const at = this.#table.vectorAt(this.handle, index);
+    const offset = words[at + VECTOR.offset] as number;
+    const segment = this.#segments.view(words[at + VECTOR.segment] as number);
+    return segment.subarray(offset, offset + (words[at + VECTOR.length] as number));
+  }
+
+  get isOwn(): boolean {
+    return this.owner === this.#backend;
+  }
+}
+
+/** Copies a handle's target words. */
+export function copyTarget(table: HandleTable, handle: number, into: Int32Array): void {
+  const at = table.at(handle) + HANDLE.target;
+  for (let word = 0; word < TARGET_WORDS; word++) into[word] = table.words[at + word] as number;
+}

@@ -1,0 +1,183 @@
+/**
+ * A backend on an event loop: notices completions without sleeping, and keeps the process alive while somebody waits.
+ *
+ * Three sources of news. The method's own (a ring's descriptor becomes readable); the backend's bell, a shared word that
+ * other threads count up when they have completed one of its I/Os; and other backends' handles, by `Atomics.waitAsync`
+ * on their state. A pending `waitAsync` does not keep Node alive, so a port is held open as long as anybody waits.
+ * No wake-up can be lost: the bell is read before it is armed, and everything completed before is looked for after.
+ */
+import { MessageChannel } from "node:worker_threads";
+import type { MessagePort } from "node:worker_threads";
+
+import { BACKEND, HANDLE } from "./layout.js";
+import type { EventSource, IoMethod } from "./method.js";
+import { hasStopped } from "./panic.js";
+import { waitAsync } from "./wait-async.js";
+
+/** Between two looks at another thread's I/O; device time is of this order. */
+const HELP_INTERVAL_MS = 1;
+
+/** The event-loop side of one backend. */
+export class Listener {
+  readonly #words: Int32Array;
+  readonly #at: number;
+  readonly #method: IoMethod;
+  readonly #poll: () => number;
+  readonly #busyPoll: boolean;
+  #source: EventSource | undefined;
+  #port: MessagePort | undefined;
+  /** Outcomes and promises that are waited for. */
+  #wanted = 0;
+  #isListening = false;
+  #isBellArmed = false;
+  #isSpinning = false;
+  #hasNews = false;
+  #waiters: (() => void)[] = [];
+
+  /** @param at first word of the backend */
+  constructor(words: Int32Array, at: number, method: IoMethod, busyPoll: boolean, poll: () => number) {
+    this.#words = words;
+    this.#at = at;
+    this.#method = method;
+    this.#busyPoll = busyPoll;
+    this.#poll = poll;
+  }
+
+  /** Somebody waits on the event loop, once more. */
+  want(): void {
+    this.#wanted += 1;
+    if (this.#wanted > 1) return;
+    this.#listen();
+    this.#keepAlive(true);
+    if (this.#busyPoll) this.#spin();
+  }
+
+  /** One that waited does not any more. */
+  unwant(): void {
+    this.#wanted -= 1;
+    if (this.#wanted === 0) this.#keepAlive(false);
+  }
+
+  /** An own I/O was taken back; those who wait hear of it at the next `publish`. */
+  note(): void {
+    this.#hasNews = true;
+  }
+
+  /** Lets everybody who waits for own I/O look again, if there is news. */
+  publish(): void {
+    if (!this.#hasNews) return;
+    this.#hasNews = false;
+    this.#wakeAll();
+  }
+
+  /** Resolves after the next time that an own I/O was taken back; what was ready is taken back first. */
+  async nextReclaim(): Promise<void> {
+    this.want();
+    try {
+      await new Promise<void>((resolve) => {
+        this.#waiters.push(resolve);
+        this.#look();
+      });
+    } finally {
+      this.unwant();
+    }
+  }
+
+  /**
+   * Resolves once the state word of somebody else's handle at `at` is not `word` any more.
+   *
+   * @param help completes the I/O if it is ready and its owner does not look: called again and again, as an event loop
+   *   cannot wait for another thread's ring; undefined where I/O is completed without its owner
+   */
+  async nextChange(at: number, word: number, help: (() => void) | undefined): Promise<void> {
+    this.want();
+    Atomics.add(this.#words, at + HANDLE.waiters, 1);
+    const timer = help === undefined ? undefined : setInterval(help, HELP_INTERVAL_MS);
+    try {
+      await waitAsync(this.#words, at, word);
+    } finally {
+      clearInterval(timer);
+      Atomics.sub(this.#words, at + HANDLE.waiters, 1);
+      this.unwant();
+    }
+  }
+
+  /** Stops listening for good. If anybody still waits, because the system has stopped, they look again. */
+  stop(): void {
+    if (!this.#isListening) return;
+    this.#keepAlive(false);
+    this.#isListening = false;
+    this.#wakeAll();
+    this.#source?.stop();
+    this.#port?.close();
+    Atomics.add(this.#words, this.#at + BACKEND.bell, 1);
+    Atomics.notify(this.#words, this.#at + BACKEND.bell);
+  }
+
+  #listen(): void {
+    if (this.#isListening) return;
+    this.#isListening = true;
+    this.#source = this.#method.listen?.(() => this.#look());
+    if (this.#source === undefined) {
+      const { port1 } = new MessageChannel();
+      port1.on("message", () => undefined);
+      port1.unref();
+      this.#port = port1;
+    }
+    this.#armBell();
+  }
+
+  #wakeAll(): void {
+    for (const wake of this.#waiters.splice(0)) wake();
+  }
+
+  /**
+   * Takes back what is ready. What a callback throws has stopped the system, and is the cause of the error that everybody
+   * gets who waits: thrown into the event loop it would end the process before they could react.
+   */
+  #look(): void {
+    try {
+      this.#poll();
+    } catch (error) {
+      if (!hasStopped(this.#words)) throw error;
+    }
+    if (hasStopped(this.#words)) this.#wakeAll();
+  }
+
+  #keepAlive(isWanted: boolean): void {
+    if (!this.#isListening) return;
+    if (this.#source !== undefined) this.#source.keepAlive(isWanted);
+    else if (isWanted) this.#port?.ref();
+    else this.#port?.unref();
+  }
+
+  #armBell(): void {
+    if (this.#isBellArmed || !this.#isListening) return;
+    const bell = this.#at + BACKEND.bell;
+    const observed = Atomics.load(this.#words, bell);
+    Atomics.store(this.#words, this.#at + BACKEND.sleeping, 1);
+    this.#isBellArmed = true;
+    void waitAsync(this.#words, bell, observed).then(() => {
+      this.#isBellArmed = false;
+      Atomics.store(this.#words, this.#at + BACKEND.sleeping, 0);
+      if (!this.#isListening) return;
+      this.#armBell();
+      this.#look();
+    });
+  }
+
+  /** Looks again in every turn of the loop while somebody waits: a lower latency for a whole core. */
+  #spin(): void {
+    if (this.#isSpinning) return;
+    this.#isSpinning = true;
+    const turn = (): void => {
+      if (this.#wanted === 0 || !this.#isListening) {
+        this.#isSpinning = false;
+        return;
+      }
+      this.#look();
+      setImmediate(turn);
+    };
+    setImmediate(turn);
+  }
+}

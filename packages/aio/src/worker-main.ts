@@ -1,0 +1,34 @@
+/**
+ * The entry of an I/O worker's thread: loads the registry that its system was made with, and works.
+ *
+ * Callbacks and targets are functions and cannot be sent; the module that makes them is named instead, and imported
+ * here. An error ends the thread; the supervisor sees that, tidies up and starts another.
+ */
+import { workerData } from "node:worker_threads";
+
+import { createFileRegistry } from "./file-registry.js";
+import type { AioRegistry } from "./registry.js";
+import type { AioShared } from "./thread-context.js";
+import { runWorker } from "./worker-loop.js";
+
+/** What the supervisor hands to a worker. */
+export interface WorkerOrder {
+  readonly shared: AioShared;
+  readonly slot: number;
+  /** URL of a module that exports `createRegistry`; without it, the registry for plain files. */
+  readonly registryModule: string | undefined;
+}
+
+interface RegistryModule {
+  readonly createRegistry: () => AioRegistry;
+}
+
+async function main(order: WorkerOrder): Promise<void> {
+  const module =
+    order.registryModule === undefined
+      ? { createRegistry: createFileRegistry }
+      : ((await import(order.registryModule)) as RegistryModule);
+  runWorker(order.shared, module.createRegistry(), order.slot);
+}
+
+await main(workerData as WorkerOrder);
