@@ -71,7 +71,9 @@ function bound(wanted, unit) {
 
 function side({ name, median, max, details }, { judge, unit }) {
   const figure = `${rate(judge === "best" ? max : median)} ${unit}`;
-  const latency = details.p99Ms === undefined ? "" : `, p99 ${rate(details.p99Ms)} ms`;
+  const unit99 = details.p99Ms === undefined ? "µs" : "ms";
+  const p99 = details.p99Ms ?? details.p99Us;
+  const latency = p99 === undefined ? "" : `, p99 ${rate(p99)} ${unit99}`;
   return `${name}: ${figure}${latency}`;
 }
 

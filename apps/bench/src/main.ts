@@ -6,6 +6,9 @@
  * results are on disk and printed by then, and nothing that a suite forgot may keep it alive.
  */
 import { runBench, EXIT } from "./cli.js";
+import { doIoRun } from "./io-run-child.js";
+import { IO_RUN_ARGUMENT } from "./io-run.js";
+import type { IoRunSpec } from "./io-run.js";
 import { SUITES } from "./suites/all.js";
 
 const output = {
@@ -13,7 +16,15 @@ const output = {
   progress: (line: string): void => void process.stderr.write(`${line}\n`),
 };
 
-runBench(process.argv.slice(2), SUITES, output).then(
+/** The whole program, or the one run of I/O that another instance of it wants done in a process of its own. */
+async function main(argv: readonly string[]): Promise<number> {
+  const [first, spec = ""] = argv;
+  if (first !== IO_RUN_ARGUMENT) return await runBench(argv, SUITES, output);
+  output.print(JSON.stringify(await doIoRun(JSON.parse(spec) as IoRunSpec)));
+  return EXIT.ok;
+}
+
+main(process.argv.slice(2)).then(
   (code) => process.exit(code),
   (error: unknown) => {
     process.stderr.write(

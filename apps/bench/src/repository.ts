@@ -25,3 +25,14 @@ export function millraceProgram(): string {
   if (!existsSync(path)) throw new BenchError("ERR_BENCH_PROGRAM", "apps/server is not built: npm run build");
   return path;
 }
+
+/**
+ * This program as it was built, for runs that need a process of their own.
+ *
+ * @throws {BenchError} ERR_BENCH_PROGRAM when it has not been built
+ */
+export function benchProgram(): string {
+  const path = join(repositoryRoot(), "apps", "bench", "dist", "main.js");
+  if (!existsSync(path)) throw new BenchError("ERR_BENCH_PROGRAM", "apps/bench is not built: npm run build");
+  return path;
+}

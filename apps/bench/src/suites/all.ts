@@ -3,14 +3,18 @@
  */
 import type { Suite } from "../suite.js";
 import { acceptorSuite } from "./acceptor.js";
+import { aioSuite } from "./aio.js";
 import { channelSuite } from "./channel.js";
 import { checksumSuite } from "./checksum.js";
 import { commitSuite } from "./commit.js";
 import { decodeSuite } from "./decode.js";
+import { memorySuite } from "./memory.js";
 
 export const SUITES: readonly Suite[] = [
   checksumSuite,
   channelSuite,
+  memorySuite,
+  aioSuite,
   decodeSuite,
   acceptorSuite,
   commitSuite,
