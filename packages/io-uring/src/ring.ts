@@ -47,7 +47,7 @@ export interface RingOptions {
 }
 
 export class Ring implements Disposable {
-  /** Known to the whole process: what another thread attaches to. Never used again for another ring by and by. */
+  /** Known to the whole process: what another thread attaches to. Comes back after 2^19 other rings at the earliest. */
   readonly id: number;
   readonly fd: number;
   readonly entries: number;
