@@ -22,9 +22,15 @@ interface Part {
   readonly flush_lsn: string | null;
 }
 
+interface Ids {
+  readonly tenant_id: string;
+  readonly timeline_id: string;
+}
+
 /** An acceptor's own account of its timelines. */
 interface Timelines {
-  readonly timelines: readonly { readonly flush_lsn: string }[];
+  readonly timelines: readonly Ids[];
+  readonly loading: readonly Ids[];
   readonly unloadable: readonly unknown[];
 }
 
@@ -70,7 +76,12 @@ test.skipIf(skipped)(
     await back;
     const found = await json<Timelines>(place);
     expect(found.unloadable).toEqual([]);
-    expect(parseLsn(found.timelines[0]?.flush_lsn ?? "0/0")).toBeGreaterThanOrEqual(acknowledged);
+    // The ports are open before the timelines are loaded; who asks for one waits for it.
+    const [ids] = [...found.timelines, ...found.loading];
+    if (ids === undefined) throw new Error("the timeline is gone");
+    const timeline = `${second.http_url}/v1/tenant/${ids.tenant_id}/timeline/${ids.timeline_id}`;
+    const { flush_lsn } = await json<{ readonly flush_lsn: string }>(timeline);
+    expect(parseLsn(flush_lsn)).toBeGreaterThanOrEqual(acknowledged);
     const [result] = await sql.query("select count(*) from t");
     expect(result?.rows).toEqual([["3000"]]);
     await sql.close();
