@@ -132,7 +132,8 @@ describe.each(METHODS)("method %s", (method) => {
       await playRound(world, 0);
       const descriptors = openDescriptors();
       for (let round = 1; round <= ROUNDS; round++) await playRound(world, round);
-      expect(openDescriptors(), "descriptors open").toBeLessThanOrEqual(descriptors);
+      // Node opens one or two of its own when it pleases; what a round left behind would be there once for each.
+      expect(openDescriptors() - descriptors, "descriptors left open").toBeLessThan(ROUNDS / 2);
       const content = new Uint32Array(new Uint8Array(readFileSync(world.file.path)).buffer);
       for (let block = 0; block < BLOCKS; block++) {
         const words = content.subarray((block * BLOCK_BYTES) / 4, ((block + 1) * BLOCK_BYTES) / 4);
