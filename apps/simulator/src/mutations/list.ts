@@ -279,8 +279,8 @@ const STORE_MUTATIONS: readonly Mutation[] = [
     what: "a restarted process trusts WAL that its predecessor had only written",
     patches: [
       {
-        file: `${ACCEPTOR}/disk-wal-store.ts`,
-        find: "for (const segno of this.#files.from(first)) await this.#files.settle(segno);",
+        file: `${ACCEPTOR}/disk-recovery.ts`,
+        find: "for (const segno of files.from(first)) await files.settle(segno);",
         replace: "",
       },
     ],
