@@ -31,4 +31,6 @@ async function main(order: WorkerOrder): Promise<void> {
   runWorker(order.shared, module.createRegistry(), order.slot);
 }
 
-await main(workerData as WorkerOrder);
+// No top-level await: Node 20 aborts the whole process when a thread is terminated while it enters a module that has one
+// (V8: "Check failed" in ExecuteAsyncModule). A rejection ends the thread all the same.
+void main(workerData as WorkerOrder);
