@@ -31,6 +31,6 @@ async function main(order: WorkerOrder): Promise<void> {
   runWorker(order.shared, module.createRegistry(), order.slot);
 }
 
-// No top-level await: Node 20 aborts the whole process when a thread is terminated while it enters a module that has one
-// (V8: "Check failed" in ExecuteAsyncModule). A rejection ends the thread all the same.
+// Without a top-level await: V8 aborts the whole process if a thread is terminated while it enters a module that has one
+// (Node 20: "Check failed: (location_) != nullptr" in ExecuteAsyncModule). A rejection ends the thread all the same.
 void main(workerData as WorkerOrder);

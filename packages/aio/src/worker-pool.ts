@@ -160,15 +160,7 @@ export class WorkerPool {
     this.#launchTimer?.cancel();
     Atomics.add(this.#words, this.#queueAt + QUEUE.growBell, 1);
     Atomics.notify(this.#words, this.#queueAt + QUEUE.growBell);
-    for (const [slot, worker] of this.#workers) {
-      // In a stopped system a worker may be asleep on a lock that nobody will give back.
-      if (hasStopped(this.#words)) {
-        worker.ref();
-        void worker.terminate();
-      } else {
-        this.#askToLeave(slot);
-      }
-    }
+    for (const slot of this.#workers.keys()) this.#askToLeave(slot);
     while (this.#workers.size > 0) {
       await new Promise<void>((resolve) => void this.#ended.push(resolve));
     }
