@@ -47,6 +47,8 @@ import {
 const OFFLOAD_ABOVE = 4;
 /** Files registered with a ring at most: its table is allocated at once. */
 const FIXED_FILES_MAX = 4096;
+/** Longest sleep for another thread's submission before looking whether the system has stopped. */
+const LOOK_FOR_STOP_MS = 100;
 const EAGAIN = -constants.errno.EAGAIN;
 const EBUSY = -constants.errno.EBUSY;
 const EBADF = -constants.errno.EBADF;
@@ -163,7 +165,8 @@ export class UringMethod implements IoMethod {
     words[this.#at + BACKEND.waitEvent] = WAIT_EVENT.uringSubmit;
     Atomics.add(words, ownerAt + BACKEND.enteredWaiters, 1);
     if (Atomics.load(words, HEADER.panic) === PANIC.none) {
-      Atomics.wait(words, ownerAt + BACKEND.entered, entered);
+      // A stop does not change this word, so it may be missed; who waits looks for it again after a while.
+      Atomics.wait(words, ownerAt + BACKEND.entered, entered, LOOK_FOR_STOP_MS);
     }
     Atomics.sub(words, ownerAt + BACKEND.enteredWaiters, 1);
     words[this.#at + BACKEND.waitEvent] = WAIT_EVENT.none;
