@@ -20,6 +20,7 @@ const FLOORS: Readonly<Record<string, number>> = {
   "wal-protocol": 1,
   "pg-wire": 1,
   aio: 2,
+  "buffer-manager": 3,
   "wal-acceptor": 6,
   "wal-proposer": 6,
   server: 7,

@@ -45,8 +45,10 @@ export interface AioSystemOptions extends MethodWish {
   readonly segments: readonly SharedMemory[];
   /** Callbacks and targets; those for plain files unless said otherwise. */
   readonly registry?: AioRegistry;
-  /** URL of a module that exports `createRegistry(): AioRegistry`, for the I/O workers; needed with `registry`. */
+  /** URL of a module that exports `createRegistry(data): AioRegistry`, for the I/O workers; needed with `registry`. */
   readonly registryModule?: string | URL;
+  /** What `createRegistry` is given in the I/O workers, as a structured clone: shared memory stays shared. */
+  readonly registryData?: unknown;
   /** Flags of Node for the I/O workers' threads, such as a loader for `registryModule`; none is inherited. */
   readonly workerExecArgv?: readonly string[];
   /** Threads that can be attached at a time; 1..256, 8 unless said otherwise. */
@@ -105,8 +107,8 @@ export class AioSystem implements AsyncDisposable {
     this.#recovery = new Recovery(this.#context, completer, shared.method);
     if (choice.method !== "worker") return;
     const registryModule = options.registryModule?.toString();
-    const { workerExecArgv: execArgv = [], clock } = options;
-    const more = { execArgv, ...(clock === undefined ? {} : { clock }) };
+    const { workerExecArgv: execArgv = [], registryData, clock } = options;
+    const more = { execArgv, registryData, ...(clock === undefined ? {} : { clock }) };
     this.#pool = new WorkerPool({ context: this.#context, shared, completer, registryModule, ...more });
     const workers = options.ioWorkers ?? IO_WORKERS_DEFAULT;
     if (typeof workers === "number") this.#pool.setSize(workers);

@@ -17,10 +17,12 @@ export interface WorkerOrder {
   readonly slot: number;
   /** URL of a module that exports `createRegistry`; without it, the registry for plain files. */
   readonly registryModule: string | undefined;
+  /** What `createRegistry` is given: a structured clone of what the system was made with. */
+  readonly registryData: unknown;
 }
 
 interface RegistryModule {
-  readonly createRegistry: () => AioRegistry;
+  readonly createRegistry: (data: unknown) => AioRegistry;
 }
 
 async function main(order: WorkerOrder): Promise<void> {
@@ -28,7 +30,7 @@ async function main(order: WorkerOrder): Promise<void> {
     order.registryModule === undefined
       ? { createRegistry: createFileRegistry }
       : ((await import(order.registryModule)) as RegistryModule);
-  runWorker(order.shared, module.createRegistry(), order.slot);
+  runWorker(order.shared, module.createRegistry(order.registryData), order.slot);
 }
 
 // Without a top-level await: V8 aborts the whole process if a thread is terminated while it enters a module that has one

@@ -61,6 +61,7 @@ export interface WorkerPoolOptions {
   readonly shared: AioShared;
   readonly completer: Completer;
   readonly registryModule: string | undefined;
+  readonly registryData?: unknown;
   /** Flags of Node for the workers' threads; none of the parent's are inherited. */
   readonly execArgv?: readonly string[];
   readonly clock?: PoolClock;
@@ -180,8 +181,8 @@ export class WorkerPool {
     this.#words[at + WORKER.ios] = 0;
     this.#words[at + WORKER.wakeups] = 0;
     this.#words[at + WORKER.started] = 0;
-    const { shared, registryModule, execArgv = [] } = this.#options;
-    const workerData: WorkerOrder = { shared, slot, registryModule };
+    const { shared, registryModule, registryData, execArgv = [] } = this.#options;
+    const workerData: WorkerOrder = { shared, slot, registryModule, registryData };
     const worker = new Worker(workerMainUrl(), { workerData, execArgv: [...execArgv] });
     worker.unref();
     this.#workers.set(slot, worker);

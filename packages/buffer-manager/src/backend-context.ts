@@ -1,0 +1,129 @@
+/**
+ * A backend of the pool: what one thread has of its own, and everything its parts work with.
+ *
+ * One object is made when a thread attaches and handed to each part; parts keep what they need of it.
+ */
+import { threadId, isMainThread } from "node:worker_threads";
+import { attachBackend } from "@millrace/aio";
+import type { AioBackend, BackendOptions, IoScope } from "@millrace/aio";
+import type { PoolMemory } from "@millrace/aligned-buffers";
+
+import { BufferError } from "./errors.js";
+import type { FileLayer, WalHooks } from "./file-layer.js";
+import { BufferHeaders } from "./headers.js";
+import { BACKEND, HEADER } from "./layout.js";
+import type { PoolLayout } from "./layout.js";
+import { Pins } from "./pins.js";
+import type { PoolHook, PoolPoint } from "./points.js";
+import { checkPoolPanic, openPool } from "./pool-core.js";
+import type { PoolShared } from "./pool-core.js";
+import { createPoolRegistry } from "./registry.js";
+import type { PoolSettings } from "./settings.js";
+import { Counters } from "./statistics.js";
+import { Waiter } from "./waiting.js";
+
+/** How a thread takes part in a pool. */
+export interface AttachOptions {
+  /** Makes this thread's files. */
+  readonly files: (aio: AioBackend, shared: PoolShared) => FileLayer;
+  /** The log; without it every LSN counts as durable. */
+  readonly wal?: WalHooks;
+  /** Whether this thread may sleep. Unless said otherwise worker threads may, the main thread may not. */
+  readonly mayBlock?: boolean;
+  /** Options of its I/O. */
+  readonly aio?: Omit<BackendOptions, "mayBlock">;
+  /** For tests. */
+  readonly hook?: PoolHook;
+}
+
+/** A backend's own things. */
+export interface BackendContext {
+  /** Number of the backend in the pool, from 0. */
+  readonly id: number;
+  /** Its first word. */
+  readonly at: number;
+  readonly words: Int32Array;
+  readonly layout: PoolLayout;
+  readonly settings: PoolSettings;
+  readonly frames: PoolMemory;
+  readonly headers: BufferHeaders;
+  readonly pins: Pins;
+  readonly counters: Counters;
+  readonly aio: AioBackend;
+  /** Where its I/Os are acquired; open as long as the backend is attached. */
+  readonly ioScope: IoScope;
+  readonly waiter: Waiter;
+  readonly files: FileLayer;
+  readonly wal: WalHooks;
+  readonly mayBlock: boolean;
+  /** Reaches a control point. */
+  readonly reach: (point: PoolPoint, buffer: number) => void;
+}
+
+const NO_WAL: WalHooks = { flush: () => undefined, isDurable: () => true };
+
+/**
+ * Makes this thread a backend of a pool.
+ *
+ * @throws {BufferError} ERR_BUFFER_LIMIT: all backends are in use; ERR_BUFFER_CLOSED; ERR_BUFFER_PANIC
+ */
+export function attachContext(shared: PoolShared, options: AttachOptions): BackendContext {
+  const view = openPool(shared);
+  const { words, layout } = view;
+  checkPoolPanic(words);
+  if (Atomics.load(words, HEADER.closing) !== 0)
+    throw new BufferError("ERR_BUFFER_CLOSED", "the pool is closed");
+  const mayBlock = options.mayBlock ?? !isMainThread;
+  const id = takeBackend(words, layout);
+  if (id < 0) {
+    throw new BufferError("ERR_BUFFER_LIMIT", `all ${layout.backends} backends of the pool are in use`);
+  }
+  const at = layout.backendsAt + id * layout.backendWords;
+  words.fill(0, at + 1, at + layout.backendWords);
+  const headers = new BufferHeaders(words, layout, at, mayBlock);
+  const { hook } = options;
+  const aio = attachIo(shared, options, mayBlock, at, words);
+  return {
+    ...view,
+    id,
+    at,
+    headers,
+    pins: new Pins(headers, at),
+    counters: new Counters(view.doubles, layout.statisticsAt + id * layout.statisticsDoubles),
+    aio,
+    ioScope: aio.openScope(),
+    waiter: new Waiter(words, at, aio, mayBlock),
+    files: options.files(aio, shared),
+    wal: options.wal ?? NO_WAL,
+    mayBlock,
+    reach: hook === undefined ? () => undefined : (point, buffer) => hook(point, id, buffer),
+  };
+}
+
+function attachIo(
+  shared: PoolShared,
+  options: AttachOptions,
+  mayBlock: boolean,
+  at: number,
+  words: Int32Array,
+): AioBackend {
+  try {
+    return attachBackend(shared.aio, createPoolRegistry(shared), { ...options.aio, mayBlock });
+  } catch (error) {
+    Atomics.store(words, at + BACKEND.inUse, 0);
+    throw error;
+  }
+}
+
+/** Gives the backend's place back. It holds no pin, no lock and no I/O any more. */
+export function detachContext(context: BackendContext): void {
+  Atomics.store(context.words, context.at + BACKEND.inUse, 0);
+}
+
+function takeBackend(words: Int32Array, layout: PoolLayout): number {
+  for (let id = 0; id < layout.backends; id++) {
+    const at = layout.backendsAt + id * layout.backendWords + BACKEND.inUse;
+    if (Atomics.compareExchange(words, at, 0, threadId + 1) === 0) return id;
+  }
+  return -1;
+}

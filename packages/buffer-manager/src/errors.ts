@@ -1,0 +1,23 @@
+/**
+ * What can be expected to go wrong in a buffer pool, by code.
+ *
+ * A code says what a caller can do about it; which file and block it was about is in the message, and in the fields of
+ * {@link InvalidPageError} where a program may want them.
+ */
+export type BufferErrorCode =
+  | "ERR_BUFFER_BAD_ID" // not the number of a buffer of this pool, or the backend has no pin on it
+  | "ERR_BUFFER_CLOSED" // the backend has left the pool, or the pool is closed
+  | "ERR_BUFFER_LIMIT" // a fixed table of the pool is full
+  | "ERR_BUFFER_PANIC" // a thread died inside an update of shared state: nothing in the pool can be trusted any more
+  | "ERR_BUFFER_WOULD_BLOCK"; // a blocking call on a thread that must not sleep; use its asynchronous twin
+
+/** Any expected failure of this package. */
+export class BufferError extends Error {
+  override readonly name: string = "BufferError";
+  readonly code: BufferErrorCode;
+
+  constructor(code: BufferErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}

@@ -1,0 +1,217 @@
+/**
+ * The words of a pool in shared memory: one Int32Array, whose sections are laid out once and described in its header.
+ *
+ * What different threads write at the same time lies on different lines of 64 bytes. All of it is right when it is zero but
+ * for the free list, which the creator fills: fresh memory is a pool without backends. A list or chain refers to buffer i as
+ * i + 1, so that 0 is "none".
+ *
+ * | section    | words                      | written by                                                           |
+ * | ---------- | -------------------------- | -------------------------------------------------------------------- |
+ * | header     | 64                         | the creator, but for sizes, phase and panic: who resizes, who panics |
+ * | strategy   | 3 lines                    | whoever takes a victim                                               |
+ * | partitions | a line for each            | whoever changes or locks a part of the mapping table                 |
+ * | buckets    | a power of two             | the holder of the bucket's partition                                 |
+ * | chain      | one a buffer               | the holder of its bucket's partition                                 |
+ * | ioSequence | one a buffer               | whoever ends an I/O of that buffer                                   |
+ * | headers    | a line for each buffer     | see buffer-state.ts                                                  |
+ * | backends   | two lines and a pin bitmap | the backend; its wake words by others                                |
+ */
+import assert from "node:assert/strict";
+
+export const LINE_WORDS = 16;
+export const PARTITIONS = 128;
+/** PostgreSQL's smallest pool. */
+export const BUFFERS_MIN = 16;
+/** What a reference to a buffer and a sort key can hold, and 128 GiB of pages. */
+export const BUFFERS_MAX: number = 2 ** 24;
+export const BACKENDS_MAX = 256;
+/** Pages of its own that a backend copies to before it writes them: as many as it writes at a time. */
+export const SCRATCH_FRAMES = 16;
+
+const MAGIC = 0x706f_6f6c;
+const VERSION = 1;
+
+export const HEADER = {
+  magic: 0,
+  version: 1,
+  buffersMax: 2,
+  backends: 3,
+  bucketMask: 4,
+  words: 5,
+  /** Allocation looks at buffers below this. */
+  low: 16,
+  /** Buffers below this are initialised, and may hold pages. */
+  high: 17,
+  resizePhase: 18,
+  /** Counted up by each change of the sizes; backends acknowledge it. */
+  resizeGeneration: 19,
+  /** Who resizes: backend + 1. */
+  resizer: 20,
+  panic: 32,
+  closing: 33,
+} as const;
+
+/** Words of the header; the last two belong to nobody and are never waited on for long. */
+export const HEADER_WORDS = 64;
+
+export const STRATEGY = {
+  /** Mutex of the free list and of the folding of the hand. */
+  lock: 0,
+  /** Ever-growing uint32; its own line. */
+  hand: 16,
+  firstFree: 32,
+  completePasses: 33,
+  allocations: 34,
+  /** Who wants to hear of the next allocation: backend + 1. */
+  bgwriter: 35,
+  words: 48,
+} as const;
+
+export const DESCRIPTOR = {
+  tablespace: 0,
+  database: 1,
+  relation: 2,
+  fork: 3,
+  block: 4,
+  index: 5,
+  state: 6,
+  /** The backend that waits for the only pin, + 1. Changed under the header lock. */
+  pinWaiter: 7,
+  /** Next on the free list, + 1; 0 at its end; FREE_NOT_LINKED off the list. Changed under the strategy lock. */
+  freeNext: 8,
+  /** Handle of the I/O under way, + 1, and its generation in two words. Changed under the header lock. */
+  ioHandle: 9,
+  ioGenerationLow: 10,
+  ioGenerationHigh: 11,
+  /** Readers-writer lock of the page: its state, its wake sequence. */
+  contentLock: 12,
+  contentSequence: 13,
+  /** Error word of the last failed I/O. */
+  ioDetail: 15,
+  words: 16,
+} as const;
+
+/** `freeNext` of a buffer that is not on the free list. */
+export const FREE_NOT_LINKED: number = -1;
+
+export const BACKEND = {
+  /** Thread id + 1 while attached; BACKEND_RECOVERING while a supervisor cleans up. */
+  inUse: 0,
+  /** Sequence that others count up to wake it: cleanup lock, background writer's request, resize. */
+  wake: 1,
+  waitEvent: 2,
+  /** Last resize generation it has seen. */
+  resizeSeen: 3,
+  /** Buffer + 1 whose header it locks or has locked. */
+  headerIntent: 4,
+  /** Buffer + 1 whose pin it is about to change; the bitmap may be behind by this one. */
+  pinIntent: 5,
+  /** Content lock it is about to take or give back: buffer + 1. */
+  lockIntent: 6,
+  /** Buffer + 1 it pins for a victim, a sync or a cleanup beside the bitmap. */
+  victim: 7,
+  /** Number of entries in `held`. */
+  heldCount: 8,
+  /** Content locks held: buffer + 1, negative if exclusive. */
+  held: 9,
+  words: 64,
+} as const;
+
+/** Content locks a backend may hold at a time; PostgreSQL allows 200, nobody needs more than a few. */
+export const HELD_LOCKS_MAX: number = BACKEND.words - BACKEND.held;
+
+/** What is laid out how. */
+export interface PoolLayout {
+  readonly buffersMax: number;
+  readonly backends: number;
+  readonly bucketMask: number;
+  readonly words: number;
+  readonly strategyAt: number;
+  readonly partitionsAt: number;
+  readonly bucketsAt: number;
+  readonly chainAt: number;
+  readonly ioSequenceAt: number;
+  readonly descriptorsAt: number;
+  readonly backendsAt: number;
+  /** Words of a backend: its lines, and one bit a buffer. */
+  readonly backendWords: number;
+  /** Where a backend's bitmap begins, from its first word. */
+  readonly bitmapAt: number;
+  /** Statistics as float64: index into a Float64Array over the same memory. */
+  readonly statisticsAt: number;
+  /** Float64s of a backend's statistics. */
+  readonly statisticsDoubles: number;
+}
+
+function aligned(words: number): number {
+  return Math.ceil(words / LINE_WORDS) * LINE_WORDS;
+}
+
+/** Lays out a pool. Counts are checked by the caller. */
+export function computePoolLayout(
+  buffersMax: number,
+  backends: number,
+  statisticsDoubles: number,
+): PoolLayout {
+  const buckets = 2 ** Math.ceil(Math.log2(buffersMax * 2));
+  const strategyAt = HEADER_WORDS;
+  const partitionsAt = strategyAt + STRATEGY.words;
+  const bucketsAt = partitionsAt + PARTITIONS * LINE_WORDS;
+  const chainAt = aligned(bucketsAt + buckets);
+  const ioSequenceAt = aligned(chainAt + buffersMax);
+  const descriptorsAt = aligned(ioSequenceAt + buffersMax);
+  const backendsAt = aligned(descriptorsAt + buffersMax * DESCRIPTOR.words);
+  const bitmapAt = BACKEND.words;
+  const backendWords = aligned(bitmapAt + Math.ceil(buffersMax / 32));
+  const statisticsWord = aligned(backendsAt + backends * backendWords);
+  return {
+    buffersMax,
+    backends,
+    bucketMask: buckets - 1,
+    words: aligned(statisticsWord + backends * statisticsDoubles * 2),
+    strategyAt,
+    partitionsAt,
+    bucketsAt,
+    chainAt,
+    ioSequenceAt,
+    descriptorsAt,
+    backendsAt,
+    backendWords,
+    bitmapAt,
+    statisticsAt: statisticsWord / 2,
+    statisticsDoubles,
+  };
+}
+
+/** Writes what another thread checks before it believes the rest. */
+export function writePoolHeader(words: Int32Array, layout: PoolLayout, buffers: number): void {
+  words[HEADER.version] = VERSION;
+  words[HEADER.buffersMax] = layout.buffersMax;
+  words[HEADER.backends] = layout.backends;
+  words[HEADER.bucketMask] = layout.bucketMask;
+  words[HEADER.words] = layout.words;
+  words[HEADER.low] = buffers;
+  words[HEADER.high] = buffers;
+  Atomics.store(words, HEADER.magic, MAGIC);
+}
+
+/**
+ * The layout of a pool that another thread has made.
+ *
+ * @throws {TypeError} the memory is no pool, or one of another version of this package
+ */
+export function readPoolLayout(words: Int32Array, statisticsDoubles: number): PoolLayout {
+  const isPool = Atomics.load(words, HEADER.magic) === MAGIC && words[HEADER.version] === VERSION;
+  if (!isPool) throw new TypeError("not the memory of a buffer pool of this version");
+  const layout = computePoolLayout(
+    words[HEADER.buffersMax] as number,
+    words[HEADER.backends] as number,
+    statisticsDoubles,
+  );
+  if (layout.words !== words[HEADER.words]) throw new TypeError("a pool of another version of this package");
+  return layout;
+}
+
+assert(DESCRIPTOR.words === LINE_WORDS && BACKEND.words % LINE_WORDS === 0);
+assert((PARTITIONS & (PARTITIONS - 1)) === 0);
+assert(BACKEND.held < BACKEND.words);

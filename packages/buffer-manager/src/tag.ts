@@ -1,0 +1,79 @@
+/**
+ * Tags: which block of which relation fork a buffer holds, as objects at the border and as five words inside.
+ *
+ * Object identifiers and block numbers are unsigned 32-bit in PostgreSQL. The words are signed, because comparing words
+ * above 2^31 costs twice as much as unsigned ones; `>>> 0` turns them back at the border.
+ */
+
+/** The forks of a relation, by PostgreSQL's numbers. */
+export const FORK = { main: 0, fsm: 1, vm: 2, init: 3 } as const;
+
+/** The number of a fork. */
+export type Fork = (typeof FORK)[keyof typeof FORK];
+
+/** Forks there are. */
+export const FORKS = 4;
+
+/**
+ * What becomes of a relation in a crash. "permanent": its changes are in the WAL, which must be durable before its pages
+ * are written. "unlogged": emptied, from its init fork. "temporary": one backend's own, gone with it.
+ */
+export type Persistence = "permanent" | "unlogged" | "temporary";
+
+/** A relation, as PostgreSQL's files name it. Numbers are unsigned 32-bit. */
+export interface Relation {
+  readonly tablespace: number;
+  /** 0 for the relations that all databases share. */
+  readonly database: number;
+  /** The relation's file number. */
+  readonly relation: number;
+  /** "permanent" unless said otherwise. */
+  readonly persistence?: Persistence;
+  /** The backend whose temporary relation it is. */
+  readonly owner?: number;
+}
+
+/** A block of a relation. */
+export interface Tag {
+  readonly tablespace: number;
+  readonly database: number;
+  readonly relation: number;
+  readonly fork: Fork;
+  /** From 0; unsigned 32-bit, but not {@link INVALID_BLOCK}. */
+  readonly block: number;
+}
+
+/** The block of a tag that names nothing. */
+export const INVALID_BLOCK = 0xffff_ffff;
+/** Words of a tag: tablespace, database, relation, fork, block. */
+export const TAG_WORDS = 5;
+
+/** Whether WAL must be durable before a page of this fork is written. */
+export function isPermanent(relation: Relation, fork: Fork): boolean {
+  const persistence = relation.persistence ?? "permanent";
+  return persistence === "permanent" || (persistence === "unlogged" && fork === FORK.init);
+}
+
+/**
+ * A hash of a tag: a signed 32-bit integer whose low bits are as good as its high ones.
+ *
+ * Two rounds of a multiply-xor mix; the block goes in last, so that neighbours of one relation spread.
+ */
+export function hashTag(relation: Relation, fork: number, block: number): number {
+  let hash = Math.imul(relation.relation ^ (fork << 29), 0x9e37_79b1);
+  hash ^=
+    Math.imul(relation.database + 0x7f4a_7c15, 0x85eb_ca6b) ^ Math.imul(relation.tablespace, 0xc2b2_ae35);
+  hash = Math.imul(hash ^ (hash >>> 15) ^ block, 0x2c1b_3c6d);
+  hash = Math.imul(hash ^ (hash >>> 12), 0x297a_2d39);
+  return hash ^ (hash >>> 15);
+}
+
+/** The same of five words. */
+export function hashTagWords(words: Int32Array, at: number): number {
+  const relation = {
+    tablespace: words[at] as number,
+    database: words[at + 1] as number,
+    relation: words[at + 2] as number,
+  };
+  return hashTag(relation, words[at + 3] as number, words[at + 4] as number);
+}
