@@ -11,14 +11,15 @@ import type { PoolMemory } from "@millrace/aligned-buffers";
 import { BufferError } from "./errors.js";
 import type { FileLayer, WalHooks } from "./file-layer.js";
 import { BufferHeaders } from "./headers.js";
-import { BACKEND, HEADER } from "./layout.js";
-import type { PoolLayout } from "./layout.js";
+import { BACKEND, BACKEND_KINDS, HEADER } from "./layout.js";
+import type { BackendKind, PoolLayout } from "./layout.js";
 import { Pins } from "./pins.js";
 import type { PoolHook, PoolPoint } from "./points.js";
 import { checkPoolPanic, openPool } from "./pool-core.js";
 import type { PoolShared } from "./pool-core.js";
 import { createPoolRegistry } from "./registry.js";
 import type { PoolSettings } from "./settings.js";
+import { foldStatistics } from "./io-statistics.js";
 import { Counters } from "./statistics.js";
 import { Waiter } from "./waiting.js";
 
@@ -32,6 +33,8 @@ export interface AttachOptions {
   readonly mayBlock?: boolean;
   /** Options of its I/O. */
   readonly aio?: Omit<BackendOptions, "mayBlock">;
+  /** What this thread is for; its I/O is counted under it. A client's backend unless said otherwise. */
+  readonly kind?: BackendKind;
   /** For tests. */
   readonly hook?: PoolHook;
 }
@@ -43,6 +46,7 @@ export interface BackendContext {
   /** Its first word. */
   readonly at: number;
   readonly words: Int32Array;
+  readonly doubles: Float64Array;
   readonly layout: PoolLayout;
   readonly settings: PoolSettings;
   readonly frames: PoolMemory;
@@ -80,6 +84,7 @@ export function attachContext(shared: PoolShared, options: AttachOptions): Backe
   }
   const at = layout.backendsAt + id * layout.backendWords;
   words.fill(0, at + 1, at + layout.backendWords);
+  words[at + BACKEND.kind] = BACKEND_KINDS.indexOf(options.kind ?? "client backend");
   const headers = new BufferHeaders(words, layout, at, mayBlock);
   const { hook } = options;
   const aio = attachIo(shared, options, mayBlock, at, words);
@@ -115,9 +120,17 @@ function attachIo(
   }
 }
 
-/** Gives the backend's place back. It holds no pin, no lock and no I/O any more. */
+/**
+ * Gives the backend's place back. It holds no pin, no lock and no I/O any more. What it has counted stays with the pool.
+ *
+ * @throws {BufferError} ERR_BUFFER_PANIC: a thread died while it kept the statistics; the place is given back all the same
+ */
 export function detachContext(context: BackendContext): void {
-  Atomics.store(context.words, context.at + BACKEND.inUse, 0);
+  try {
+    foldStatistics(context, context.id, context.id, context.mayBlock);
+  } finally {
+    Atomics.store(context.words, context.at + BACKEND.inUse, 0);
+  }
 }
 
 function takeBackend(words: Int32Array, layout: PoolLayout): number {

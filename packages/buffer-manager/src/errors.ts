@@ -5,6 +5,7 @@
  * {@link InvalidPageError} where a program may want them.
  */
 export type BufferErrorCode =
+  | "ERR_BUFFER_BAD_DUMP" // a list of pages to load is damaged, at a line that is named
   | "ERR_BUFFER_BAD_ID" // not the number of a buffer of this pool, or the backend has no pin on it
   | "ERR_BUFFER_CLOSED" // the backend has left the pool, or the pool is closed
   | "ERR_BUFFER_LIMIT" // a fixed table of the pool is full
@@ -19,5 +20,17 @@ export class BufferError extends Error {
   constructor(code: BufferErrorCode, message: string, options?: ErrorOptions) {
     super(message, options);
     this.code = code;
+  }
+}
+
+/** A list of pages that cannot be read: which line is wrong. */
+export class DumpFormatError extends BufferError {
+  override readonly name = "DumpFormatError";
+  /** From 1; the header is line 1. */
+  readonly line: number;
+
+  constructor(line: number, message: string) {
+    super("ERR_BUFFER_BAD_DUMP", `the list of pages is damaged at line ${line}: ${message}`);
+    this.line = line;
   }
 }

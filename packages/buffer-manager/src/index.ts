@@ -1,5 +1,5 @@
 /** The public face of @millrace/buffer-manager: a pool of pages that the threads of a process share. */
-export { BufferError } from "./errors.js";
+export { BufferError, DumpFormatError } from "./errors.js";
 export type { BufferErrorCode } from "./errors.js";
 export type { FileLayer, WalHooks } from "./file-layer.js";
 export type { PoolHook, PoolPoint } from "./points.js";

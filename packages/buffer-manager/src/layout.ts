@@ -14,7 +14,8 @@
  * | chain      | one a buffer               | the holder of its bucket's partition                                 |
  * | ioSequence | one a buffer               | whoever ends an I/O of that buffer                                   |
  * | headers    | a line for each buffer     | see buffer-state.ts                                                  |
- * | backends   | two lines and a pin bitmap | the backend; its wake words by others                                |
+ * | backends   | four lines, a pin bitmap   | the backend; its wake words by others                                |
+ * | statistics | float64s for each backend  | the backend; those of the whole pool under the header's statistics lock |
  */
 import assert from "node:assert/strict";
 
@@ -49,6 +50,9 @@ export const HEADER = {
   resizer: 20,
   panic: 32,
   closing: 33,
+  /** Mutex of what is counted for backends that have left, and its wake sequence. */
+  statisticsLock: 34,
+  statisticsSequence: 35,
 } as const;
 
 /** Words of the header; the last two belong to nobody and are never waited on for long. */
@@ -112,13 +116,28 @@ export const BACKEND = {
   victim: 7,
   /** Number of entries in `held`. */
   heldCount: 8,
+  /** What the backend is for: an index into BACKEND_KINDS. */
+  kind: 9,
   /** Content locks held: buffer + 1, negative if exclusive. */
-  held: 9,
+  held: 10,
   words: 64,
 } as const;
 
 /** Content locks a backend may hold at a time; PostgreSQL allows 200, nobody needs more than a few. */
 export const HELD_LOCKS_MAX: number = BACKEND.words - BACKEND.held;
+
+/**
+ * What a backend is for, in the words of pg_stat_io. Counters are kept apart by it, and some never count for some kinds.
+ */
+export const BACKEND_KINDS = [
+  "client backend",
+  "background worker",
+  "background writer",
+  "checkpointer",
+] as const;
+
+/** What a backend is for. */
+export type BackendKind = (typeof BACKEND_KINDS)[number];
 
 /** What is laid out how. */
 export interface PoolLayout {
@@ -141,6 +160,10 @@ export interface PoolLayout {
   readonly statisticsAt: number;
   /** Float64s of a backend's statistics. */
   readonly statisticsDoubles: number;
+  /** Index of a set of counters for each kind of backend: of those that have left. */
+  readonly totalsAt: number;
+  /** Index of a set for each kind: what had been counted when the counters were last reset, and behind them when. */
+  readonly baselinesAt: number;
 }
 
 function aligned(words: number): number {
@@ -164,11 +187,14 @@ export function computePoolLayout(
   const bitmapAt = BACKEND.words;
   const backendWords = aligned(bitmapAt + Math.ceil(buffersMax / 32));
   const statisticsWord = aligned(backendsAt + backends * backendWords);
+  const totalsAt = statisticsWord / 2 + backends * statisticsDoubles;
+  const baselinesAt = totalsAt + BACKEND_KINDS.length * statisticsDoubles;
+  const doubles = (backends + 2 * BACKEND_KINDS.length) * statisticsDoubles + 1;
   return {
     buffersMax,
     backends,
     bucketMask: buckets - 1,
-    words: aligned(statisticsWord + backends * statisticsDoubles * 2),
+    words: aligned(statisticsWord + doubles * 2),
     strategyAt,
     partitionsAt,
     bucketsAt,
@@ -180,6 +206,8 @@ export function computePoolLayout(
     bitmapAt,
     statisticsAt: statisticsWord / 2,
     statisticsDoubles,
+    totalsAt,
+    baselinesAt,
   };
 }
 

@@ -48,6 +48,16 @@ export function openPool(core: PoolCore): PoolView {
   };
 }
 
+/** Frames that a pool of these settings has: the buffers', and behind them the scratch frames and local buffers. */
+export function countFrames({ buffersMax, backends, localBuffers }: PoolSettings): number {
+  return buffersMax + backends * (SCRATCH_FRAMES + localBuffers);
+}
+
+/** The first frame of a backend's local buffers. */
+export function localFrame({ buffersMax, backends, localBuffers }: PoolSettings, backend: number): number {
+  return buffersMax + backends * SCRATCH_FRAMES + backend * localBuffers;
+}
+
 /** The first of a backend's scratch frames. */
 export function scratchFrame(layout: PoolLayout, backend: number): number {
   return layout.buffersMax + backend * SCRATCH_FRAMES;

@@ -9,8 +9,9 @@ import { createMemorySegment, createPoolMemory } from "@millrace/aligned-buffers
 import type { MemoryHooks } from "@millrace/aligned-buffers";
 import { addressOf, adviseHugePages, nativeStatus } from "@millrace/io-uring";
 
-import { computePoolLayout, HEADER, SCRATCH_FRAMES, writePoolHeader } from "./layout.js";
+import { computePoolLayout, HEADER, writePoolHeader } from "./layout.js";
 import { fillFreeList } from "./free-list.js";
+import { countFrames } from "./pool-core.js";
 import type { PoolCore, PoolShared } from "./pool-core.js";
 import { createPoolRegistry } from "./registry.js";
 import { completeSettings, PAGE_BYTES } from "./settings.js";
@@ -67,7 +68,7 @@ export class BufferPool implements AsyncDisposable {
     fillFreeList(words, layout, buffers);
     writePoolHeader(words, layout, buffers);
     const frames = createPoolMemory({
-      frameCount: buffersMax + backends * SCRATCH_FRAMES,
+      frameCount: countFrames(settings),
       frameBytes: PAGE_BYTES,
       hooks: memoryHooks(),
     });

@@ -16,6 +16,9 @@ export const COMBINE_DEFAULT = 16;
 export const COMBINE_MAX = 128;
 export const CONCURRENCY_DEFAULT = 16;
 export const CONCURRENCY_MAX = 1000;
+/** PostgreSQL's temp_buffers, in pages. */
+export const LOCAL_BUFFERS_DEFAULT = 1024;
+export const LOCAL_BUFFERS_MIN = 100;
 
 /** What a ring's size is said as, in KiB: -1 for the computed size, 0 for no ring. */
 export interface RingSizes {
@@ -46,6 +49,8 @@ export interface PoolSettings {
   /** Whether combined reads look for frames that lie side by side. */
   readonly contiguous: boolean;
   readonly segmentBlocks: number;
+  /** Pages of temporary relations that each backend can have in its own memory at most. */
+  readonly localBuffers: number;
   /** Read pages that cannot be made sense of as zeros, with a warning. */
   readonly zeroDamagedPages: boolean;
   /** Accept pages whose only fault is their checksum, with a warning. */
@@ -97,6 +102,12 @@ export function completeSettings(wish: Partial<PoolSettings>): PoolSettings {
     direct,
     contiguous: wish.contiguous ?? direct,
     segmentBlocks: checkRange(wish.segmentBlocks ?? SEGMENT_BLOCKS, 1, SEGMENT_BLOCKS, "segmentBlocks"),
+    localBuffers: checkRange(
+      wish.localBuffers ?? LOCAL_BUFFERS_DEFAULT,
+      LOCAL_BUFFERS_MIN,
+      BUFFERS_MAX,
+      "localBuffers",
+    ),
     zeroDamagedPages: wish.zeroDamagedPages ?? false,
     ignoreChecksumFailure: wish.ignoreChecksumFailure ?? false,
   };

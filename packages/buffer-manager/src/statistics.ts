@@ -22,10 +22,10 @@ export type StatisticsContext = (typeof STATISTICS_CONTEXTS)[number];
 export type StatisticsOperation = (typeof STATISTICS_OPERATIONS)[number];
 
 /** Counts, bytes and milliseconds of an operation. */
-const FIELDS = 3;
+export const STATISTICS_FIELDS = 3;
 /** Float64s of a backend. */
 export const STATISTICS_DOUBLES: number =
-  STATISTICS_OBJECTS.length * STATISTICS_CONTEXTS.length * STATISTICS_OPERATIONS.length * FIELDS;
+  STATISTICS_OBJECTS.length * STATISTICS_CONTEXTS.length * STATISTICS_OPERATIONS.length * STATISTICS_FIELDS;
 
 /** Operations of the counters, as numbers for the hot paths. */
 export const COUNTED = {
@@ -60,7 +60,8 @@ export class Counters {
    */
   count(operation: number, context: number, isTemporary: boolean, count = 1, bytes = 0): void {
     const at =
-      this.#at + (((isTemporary ? 5 : 0) + context) * STATISTICS_OPERATIONS.length + operation) * FIELDS;
+      this.#at +
+      (((isTemporary ? 5 : 0) + context) * STATISTICS_OPERATIONS.length + operation) * STATISTICS_FIELDS;
     const doubles = this.#doubles;
     doubles[at] = (doubles[at] as number) + count;
     if (bytes !== 0) doubles[at + 1] = (doubles[at + 1] as number) + bytes;
@@ -69,7 +70,9 @@ export class Counters {
   /** Adds time spent. */
   time(operation: number, context: number, isTemporary: boolean, ms: number): void {
     const at =
-      this.#at + (((isTemporary ? 5 : 0) + context) * STATISTICS_OPERATIONS.length + operation) * FIELDS + 2;
+      this.#at +
+      (((isTemporary ? 5 : 0) + context) * STATISTICS_OPERATIONS.length + operation) * STATISTICS_FIELDS +
+      2;
     this.#doubles[at] = (this.#doubles[at] as number) + ms;
   }
 
@@ -80,8 +83,9 @@ export class Counters {
     isTemporary: boolean,
   ): { count: number; bytes: number; ms: number } {
     const at =
-      this.#at + (((isTemporary ? 5 : 0) + context) * STATISTICS_OPERATIONS.length + operation) * FIELDS;
-    const [count = 0, bytes = 0, ms = 0] = this.#doubles.subarray(at, at + FIELDS);
+      this.#at +
+      (((isTemporary ? 5 : 0) + context) * STATISTICS_OPERATIONS.length + operation) * STATISTICS_FIELDS;
+    const [count = 0, bytes = 0, ms = 0] = this.#doubles.subarray(at, at + STATISTICS_FIELDS);
     return { count, bytes, ms };
   }
 }
