@@ -66,7 +66,7 @@ export class BufferHeaders {
     for (;;) {
       const seen = Atomics.or(this.words, at, STATE.locked);
       if ((seen & STATE.locked) === 0) return seen | STATE.locked;
-      this.#awaitUnlocked(at);
+      this.awaitUnlocked(at);
     }
   }
 
@@ -88,7 +88,7 @@ export class BufferHeaders {
     let seen = words[at] as number;
     for (;;) {
       if ((seen & STATE.locked) !== 0) {
-        seen = this.#awaitUnlocked(at);
+        seen = this.awaitUnlocked(at);
         continue;
       }
       let next = seen + REFCOUNT_ONE;
@@ -107,7 +107,7 @@ export class BufferHeaders {
     let seen = words[at] as number;
     for (;;) {
       if ((seen & STATE.locked) !== 0) {
-        seen = this.#awaitUnlocked(at);
+        seen = this.awaitUnlocked(at);
         continue;
       }
       const before = Atomics.compareExchange(words, at, seen, seen + REFCOUNT_ONE);
@@ -127,7 +127,7 @@ export class BufferHeaders {
     let seen = words[at] as number;
     for (;;) {
       if ((seen & STATE.locked) !== 0) {
-        seen = this.#awaitUnlocked(at);
+        seen = this.awaitUnlocked(at);
         continue;
       }
       const before = Atomics.compareExchange(words, at, seen, seen - REFCOUNT_ONE);
@@ -220,30 +220,41 @@ export class BufferHeaders {
     this.words[this.at(buffer) + DESCRIPTOR.block] = INVALID_BLOCK | 0;
   }
 
-  /** Notes the I/O that reads or writes the buffer. Under the header lock. */
+  /**
+   * Notes the I/O that reads or writes the buffer. For the holder of its I/O lock, who needs no header lock for it: the
+   * handle is stored last, and is what makes the reference one.
+   */
   setIo(buffer: number, ref: WaitRef): void {
+    const { words } = this;
     const at = this.at(buffer);
-    this.words[at + DESCRIPTOR.ioHandle] = ref.handle + 1;
-    this.words[at + DESCRIPTOR.ioGenerationLow] = ref.generation | 0;
-    this.words[at + DESCRIPTOR.ioGenerationHigh] = Math.floor(ref.generation / WORD);
+    words[at + DESCRIPTOR.ioGenerationLow] = ref.generation | 0;
+    words[at + DESCRIPTOR.ioGenerationHigh] = Math.floor(ref.generation / WORD);
+    Atomics.store(words, at + DESCRIPTOR.ioHandle, ref.handle + 1);
   }
 
-  /** Forgets the I/O. Under the header lock. */
+  /** Forgets the I/O. For the holder of the I/O lock, before it gives that back. */
   clearIo(buffer: number): void {
     this.words[this.at(buffer) + DESCRIPTOR.ioHandle] = 0;
   }
 
-  /** The I/O that reads or writes the buffer; undefined if none does. Under the header lock. */
+  /**
+   * The I/O that reads or writes the buffer; undefined if none does. Under the header lock: the I/O lock is given back only
+   * while that is free, so that no other I/O's generation can be seen with this one's handle.
+   */
   io(buffer: number): WaitRef | undefined {
     const at = this.at(buffer);
-    const handle = (this.words[at + DESCRIPTOR.ioHandle] as number) - 1;
+    const handle = Atomics.load(this.words, at + DESCRIPTOR.ioHandle) - 1;
     if (handle < 0) return undefined;
     const low = (this.words[at + DESCRIPTOR.ioGenerationLow] as number) >>> 0;
     return { handle, generation: (this.words[at + DESCRIPTOR.ioGenerationHigh] as number) * WORD + low };
   }
 
-  /** @returns the state without the lock bit */
-  #awaitUnlocked(at: number): number {
+  /**
+   * Waits until a header is not locked, for whoever is about to change the state by compare-exchange.
+   *
+   * @param at index of the state word   @returns the state without the lock bit
+   */
+  awaitUnlocked(at: number): number {
     const { words } = this;
     const spins = this.#mayBlock ? SPINS : SPINS_MAX;
     for (let spin = 0; spin < spins; spin++) {

@@ -53,6 +53,8 @@ export const HEADER = {
   /** Mutex of what is counted for backends that have left, and its wake sequence. */
   statisticsLock: 34,
   statisticsSequence: 35,
+  /** 1 once a sync of a data file has failed. */
+  syncFailed: 36,
 } as const;
 
 /** Words of the header; the last two belong to nobody and are never waited on for long. */
@@ -83,13 +85,15 @@ export const DESCRIPTOR = {
   pinWaiter: 7,
   /** Next on the free list, + 1; 0 at its end; FREE_NOT_LINKED off the list. Changed under the strategy lock. */
   freeNext: 8,
-  /** Handle of the I/O under way, + 1, and its generation in two words. Changed under the header lock. */
+  /** Handle of the I/O under way, + 1, and its generation in two words. Changed by the holder of the I/O lock. */
   ioHandle: 9,
   ioGenerationLow: 10,
   ioGenerationHigh: 11,
   /** Readers-writer lock of the page: its state, its wake sequence. */
   contentLock: 12,
   contentSequence: 13,
+  /** The backend that has the I/O lock, + 1; 0 while nobody has it, or an I/O. Changed by whoever has it. */
+  ioOwner: 14,
   /** Error word of the last failed I/O. */
   ioDetail: 15,
   words: 16,
