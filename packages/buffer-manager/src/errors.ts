@@ -8,8 +8,10 @@ export type BufferErrorCode =
   | "ERR_BUFFER_BAD_DUMP" // a list of pages to load is damaged, at a line that is named
   | "ERR_BUFFER_BAD_ID" // not the number of a buffer of this pool, or the backend has no pin on it
   | "ERR_BUFFER_CLOSED" // the backend has left the pool, or the pool is closed
+  | "ERR_BUFFER_FILE" // a data file is missing, or could not be opened or extended; `cause` says why
   | "ERR_BUFFER_LIMIT" // a fixed table of the pool is full
   | "ERR_BUFFER_PANIC" // a thread died inside an update of shared state: nothing in the pool can be trusted any more
+  | "ERR_BUFFER_POISONED" // an earlier sync of a data file failed: what is durable is unknown, recover with a new pool
   | "ERR_BUFFER_WOULD_BLOCK"; // a blocking call on a thread that must not sleep; use its asynchronous twin
 
 /** Any expected failure of this package. */

@@ -56,8 +56,10 @@ export interface FileLayer {
   sync(relation: Relation, fork: Fork): void;
   /** The file of a block, as messages name it. */
   fileName(relation: Relation, fork: Fork, block: number): string;
-  /** Waits for I/O under way and closes all descriptors. */
+  /** Waits for I/O under way and closes all descriptors; on a thread that must not sleep they are closed later. */
   close(): void;
+  /** The same without sleeping; resolves once all are closed. */
+  closeAsync(): Promise<void>;
 }
 
 /** What the pool needs of the WAL. */

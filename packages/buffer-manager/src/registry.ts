@@ -5,6 +5,7 @@
  */
 import {
   AioRegistry,
+  createBlockCallbacks,
   FILE_CALLBACK,
   FILE_TARGET,
   fileCallbacks,
@@ -13,7 +14,11 @@ import {
   walTarget,
 } from "@millrace/aio";
 
+import { blockWriteCallbacks } from "./block-write-callbacks.js";
+import { POOL_CALLBACK, POOL_TARGET } from "./io-ids.js";
 import type { PoolCore } from "./pool-core.js";
+import { relationTarget, targetRange } from "./relation-target.js";
+import { PAGE_BYTES } from "./settings.js";
 
 /** The registry of a pool, for this thread. */
 export function createPoolRegistry(core: PoolCore): AioRegistry {
@@ -21,5 +26,11 @@ export function createPoolRegistry(core: PoolCore): AioRegistry {
   return new AioRegistry()
     .target(FILE_TARGET, fileTarget)
     .target(WAL_TARGET, walTarget)
-    .callback(FILE_CALLBACK, fileCallbacks);
+    .target(POOL_TARGET.relation, relationTarget)
+    .callback(FILE_CALLBACK, fileCallbacks)
+    .callback(
+      POOL_CALLBACK.blocksRead,
+      createBlockCallbacks(POOL_CALLBACK.blocksRead, PAGE_BYTES, { rangeOf: targetRange }),
+    )
+    .callback(POOL_CALLBACK.blocksWritten, blockWriteCallbacks);
 }
