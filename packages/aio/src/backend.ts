@@ -11,27 +11,24 @@ import { AcquireQueue } from "./acquire-queue.js";
 import { Completer } from "./completion.js";
 import { AioError } from "./errors.js";
 import type { AioWarningCode } from "./errors.js";
-import { executeNow, RESULT_CLOSED, settle } from "./execute.js";
 import { submittedUnder } from "./file-closing.js";
 import type { FileLease } from "./file-table.js";
-import { HANDLE_STATE } from "./handle-state.js";
 import { HandleView } from "./handle-view.js";
 import { IoHandle } from "./io-handle.js";
 import type { HandleOwner } from "./io-handle.js";
-import { BACKEND, HANDLE, SUBMIT_BATCH } from "./layout.js";
+import { BACKEND, HEADER, SUBMIT_BATCH } from "./layout.js";
 import { Listener } from "./listener.js";
 import type { IoMethod, MethodContext, MethodName } from "./method.js";
 import { createMethod } from "./methods/create-method.js";
-import { FLAG, OPERATION } from "./operations.js";
 import { OwnHandles } from "./own-handles.js";
 import { checkPanic, hasStopped, PANIC, panic } from "./panic.js";
 import { reportResult } from "./report.js";
 import type { AioRegistry, ReportLevel } from "./registry.js";
-import { runStageCallbacks } from "./run-callbacks.js";
 import type { IoReturn } from "./result.js";
 import { IoScope } from "./scope.js";
 import { Statistics } from "./statistics.js";
 import type { IoStatistics } from "./statistics.js";
+import { Submission } from "./submission.js";
 import type { AioShared, ThreadContext } from "./thread-context.js";
 import type { WaitRef } from "./wait-ref.js";
 import { Waiter } from "./waiter.js";
@@ -74,9 +71,8 @@ export class AioBackend implements HandleOwner {
   readonly #acquiring: AcquireQueue;
   readonly #handles: IoHandle[];
   readonly #waiter: Waiter;
+  readonly #submission: Submission;
   readonly #scopes: IoScope[] = [];
-  #isBatch = false;
-  #batchScope: IoScope | undefined;
   #isAttached = true;
 
   /** For {@link attachBackend}: the slot is taken already. */
@@ -99,14 +95,27 @@ export class AioBackend implements HandleOwner {
     this.#at = layout.backendsAt + id * BACKEND.words;
     this.#view = new HandleView(context.table, context.segments, id);
     const first = id * layout.concurrency;
-    this.#own = new OwnHandles(context.table, registry, this.#view, first, () => this.#listener);
+    this.#own = new OwnHandles(context.table, registry, this.#view, first);
     this.#acquiring = new AcquireQueue(this.#own);
     this.#completer = new Completer(context, registry, this.#view, id + 1, id);
-    this.#completer.onOwn = (handle) => this.#own.reclaim(handle);
+    this.#completer.own = this.#own;
+    this.#submission = new Submission({
+      thread: context,
+      registry,
+      view: this.#view,
+      own: this.#own,
+      completer: this.#completer,
+      statistics: this.#statistics,
+      backend: id,
+      at: this.#at,
+      onSubmit: options.probe?.onSubmit,
+    });
     this.#handles = Array.from({ length: layout.concurrency }, (_, at) => new IoHandle(this, first + at));
     this.#method = createMethod(method, this.#methodContext(), { layout, registry, fixBuffers });
+    this.#submission.method = this.#method;
     const isBusy = options.busyPoll ?? false;
-    this.#listener = new Listener(context.words, this.#at, this.#method, isBusy, () => this.poll());
+    this.#listener = new Listener(context.table, this.#at, this.#method, isBusy, () => this.poll());
+    this.#own.listener = this.#listener;
     this.#waiter = new Waiter({
       table: context.table,
       own: this.#own,
@@ -162,7 +171,7 @@ export class AioBackend implements HandleOwner {
   }
 
   get isInBatch(): boolean {
-    return this.#isBatch;
+    return this.#submission.isBatch;
   }
 
   /** What this backend has done so far. */
@@ -202,9 +211,8 @@ export class AioBackend implements HandleOwner {
         this.#warn("AIO_LEAKED_HANDLE", `handle ${this.#own.handedOut} was neither used nor released`);
       this.#own.takeBack();
     }
-    if (this.#isBatch && this.#batchScope === scope) {
+    if (this.#submission.abandonBatchOf(scope)) {
       if (!failed) this.#warn("AIO_OPEN_BATCH", "the scope that entered batch mode ended in it");
-      this.#isBatch = false;
       this.submitStaged();
     }
     if (this.#own.hasStagedIn(scope)) {
@@ -233,15 +241,17 @@ export class AioBackend implements HandleOwner {
 
   /** Takes a handle if one is idle. @returns undefined if none is; errors as of `acquire`, but it never waits */
   tryAcquire(scope: IoScope, slot?: IoReturn): IoHandle | undefined {
-    this.#check();
+    const own = this.#own;
+    // Plain: a stop that is not seen yet is seen by the next call, and by whoever goes to sleep.
+    if (this.#context.words[HEADER.panic] !== PANIC.none || !this.#isAttached) this.#check();
     if (!scope.isOpen) throw new AioError("ERR_AIO_CLOSED", "the scope has ended");
-    if (this.#own.stagedCount >= SUBMIT_BATCH) this.submitStaged();
-    if (this.#own.handedOut >= 0) {
-      const message = `handle ${this.#own.handedOut} is handed out already: define or release it first`;
+    if (own.stagedCount >= SUBMIT_BATCH) this.submitStaged();
+    if (own.hasHandedOut) {
+      const message = `handle ${own.handedOut} is handed out already: define or release it first`;
       throw new AioError("ERR_AIO_HANDLE_ALREADY_OUT", message);
     }
-    if (this.#own.idleCount === 0) return undefined;
-    return this.#handles[this.#own.handOut(scope, slot)];
+    if (own.idleCount === 0) return undefined;
+    return this.#handles[own.handOut(scope, slot)];
   }
 
   /**
@@ -256,11 +266,6 @@ export class AioBackend implements HandleOwner {
         if (this.#own.idleCount === 0) await this.#listener.nextReclaim();
       },
     );
-  }
-
-  /** For {@link IoHandle}. */
-  isHandedOut(handle: number): boolean {
-    return handle === this.#own.handedOut;
   }
 
   /** For {@link IoHandle}: HANDED_OUT back to IDLE. */
@@ -283,76 +288,23 @@ export class AioBackend implements HandleOwner {
 
   /** For {@link IoHandle}: a handle that has just been defined. */
   stage(handle: number): void {
-    const { table } = this;
-    this.#own.defined();
-    this.#own.enter();
-    try {
-      if (table.get(handle, HANDLE.callbackCount) > 0) {
-        runStageCallbacks(table, this.registry, this.#view, handle);
-      }
-      table.move(handle, HANDLE_STATE.defined, HANDLE_STATE.staged);
-      const operation = table.get(handle, HANDLE.operation);
-      const target = table.get(handle, HANDLE.targetId);
-      this.#statistics.start(operation, target, table.get(handle, HANDLE.lengthBytes));
-      if (
-        (table.get(handle, HANDLE.flags) & FLAG.synchronous) !== 0 ||
-        this.#method.needsSynchronousExecution(handle)
-      ) {
-        this.#statistics.inline += 1;
-        if (this.#markSubmitted(handle)) {
-          this.#completer.complete(handle, settle(this.#context, handle, executeNow(this.#context, handle)));
-        }
-      } else {
-        this.#own.staged[this.#own.stagedCount] = handle;
-        this.#own.stagedCount += 1;
-        if (!this.#isBatch) this.#submit();
-      }
-    } catch (error) {
-      panic(table, PANIC.callbackThrew, error);
-      throw error;
-    } finally {
-      this.#own.leave();
-    }
+    this.#submission.stage(handle);
   }
 
   /** Submits everything staged. @returns how many I/Os */
   submitStaged(): number {
-    const count = this.#own.stagedCount;
-    if (count === 0) return 0;
-    this.#own.enter();
-    try {
-      this.#submit();
-    } catch (error) {
-      panic(this.table, PANIC.submitFailed, error);
-      throw error;
-    } finally {
-      this.#own.leave();
-    }
-    return count;
-  }
-
-  #submit(): void {
-    const count = this.#own.stagedCount;
-    this.#own.stagedCount = 0;
-    this.#statistics.batches += 1;
-    this.#statistics.submitted += count;
-    this.#options.probe?.onSubmit?.(count);
-    this.#method.submit(this.#own.staged, count);
+    return this.#submission.submitStaged();
   }
 
   /** From now on I/O is held back until `exitBatch`, a full batch or the next wait. @throws ERR_AIO_NESTED_BATCH */
   enterBatch(): void {
     this.#check();
-    if (this.#isBatch) throw new AioError("ERR_AIO_NESTED_BATCH", "batch mode is entered already");
-    this.#isBatch = true;
-    this.#batchScope = this.#scopes.at(-1);
+    this.#submission.enterBatch(this.#scopes.at(-1));
   }
 
   /** Submits what is staged and leaves batch mode. @throws {AioError} ERR_AIO_NOT_IN_BATCH */
   exitBatch(): void {
-    if (!this.#isBatch) throw new AioError("ERR_AIO_NOT_IN_BATCH", "batch mode is not entered");
-    this.#isBatch = false;
-    this.submitStaged();
+    this.#submission.exitBatch();
   }
 
   // --- completion and waiting ---
@@ -466,7 +418,7 @@ export class AioBackend implements HandleOwner {
 
   #beginDetach(): void {
     while (this.#scopes.length > 0) this.#scopes.at(-1)?.end();
-    if (this.#isBatch) this.exitBatch();
+    if (this.isInBatch) this.exitBatch();
     this.submitStaged();
     assert.ok(this.#own.handedOut < 0, "a handle is still handed out");
   }
@@ -479,17 +431,6 @@ export class AioBackend implements HandleOwner {
     Atomics.store(this.table.words, this.#at + BACKEND.inUse, 0);
   }
 
-  /** @returns false if the file is being closed or closed: the I/O has failed with EBADF */
-  #markSubmitted(handle: number): boolean {
-    const { table, files } = this.#context;
-    this.#own.markSubmitted(handle);
-    if (table.get(handle, HANDLE.operation) === OPERATION.nop) return true;
-    const slot = table.get(handle, HANDLE.fileSlot);
-    if (files.accepts(slot, table.get(handle, HANDLE.fileGeneration))) return true;
-    this.#completer.complete(handle, RESULT_CLOSED);
-    return false;
-  }
-
   #methodContext(): MethodContext {
     const { table, files, segments, faults, calls } = this.#context;
     return {
@@ -500,8 +441,9 @@ export class AioBackend implements HandleOwner {
       calls,
       backend: this.id,
       completer: this.#completer,
+      own: this.#own,
       mayBlock: this.mayBlock,
-      markSubmitted: (handle) => this.#markSubmitted(handle),
+      markSubmitted: (handles, count) => this.#submission.markSubmitted(handles, count),
       inFlight: () => this.#own.inFlightCount,
       panic: (reason) => panic(table, reason),
     };

@@ -11,10 +11,11 @@ import type { ExecutionContext } from "./execute.js";
 import { HANDLE_STATE, STATE_MASK } from "./handle-state.js";
 import type { HandleView } from "./handle-view.js";
 import { BACKEND, HANDLE } from "./layout.js";
+import type { OwnHandles } from "./own-handles.js";
 import { PANIC, panic } from "./panic.js";
 import { knownCallbacks } from "./registry.js";
 import type { AioRegistry } from "./registry.js";
-import { createIoResult, packResult } from "./result.js";
+import { createIoResult, fillFromRaw, packResult } from "./result.js";
 import type { IoResult } from "./result.js";
 
 /** Completes I/O in one thread. */
@@ -27,8 +28,8 @@ export class Completer {
   /** This thread's backend, or -1. */
   readonly #backend: number;
   readonly #result: IoResult = createIoResult();
-  /** What to do with an own I/O once its result is published; set by the backend of this thread. */
-  onOwn: ((handle: number) => void) | undefined;
+  /** The handles of this thread's backend, where there is one; set by it. */
+  own: OwnHandles | undefined;
 
   constructor(
     context: ExecutionContext,
@@ -50,6 +51,22 @@ export class Completer {
     this.finish(handle);
   }
 
+  /**
+   * The same for an own I/O that this thread took from its own ring, and to IDLE: as one of a batch, see
+   * `HandleTable.publish`.
+   */
+  completeOwn(own: OwnHandles, handle: number, rawResult: number): void {
+    const { table, faults } = this.#context;
+    if (table.callbackCount(handle) === 0 && !faults.isArmed) {
+      own.endPlain(handle, rawResult);
+      return;
+    }
+    this.record(handle, rawResult);
+    this.#distilInto(handle);
+    table.publish(handle, HANDLE_STATE.completedIo, HANDLE_STATE.completedShared);
+    own.reclaim(handle);
+  }
+
   /** Keeps a raw result: to COMPLETED_IO. */
   record(handle: number, rawResult: number): void {
     const { table, faults } = this.#context;
@@ -58,31 +75,40 @@ export class Completer {
     table.words[at + HANDLE.rawResult] = raw;
     table.words[at + HANDLE.completer] = this.#id;
     // Plain: whoever records has taken the I/O over, by a lock or a queue, and so sees its state.
-    table.move(handle, (table.words[at] as number) & STATE_MASK, HANDLE_STATE.completedIo);
+    table.step(handle, (table.words[at] as number) & STATE_MASK, HANDLE_STATE.completedIo);
     if (faults.isArmed) {
-      faults.holdHere("recorded", table.get(handle, HANDLE.operation), table.get(handle, HANDLE.fd));
+      faults.holdHere("recorded", table.operation(handle), table.get(handle, HANDLE.fd));
     }
   }
 
   /** Distils a recorded result and publishes it: to COMPLETED_SHARED. */
   finish(handle: number): void {
     const { table } = this.#context;
+    this.#distilInto(handle);
+    const owner = table.get(handle, HANDLE.owner);
+    table.move(handle, HANDLE_STATE.completedIo, HANDLE_STATE.completedShared);
+    if (owner === this.#backend) this.own?.reclaim(handle);
+    else this.#ring(owner);
+  }
+
+  #distilInto(handle: number): void {
+    const { table } = this.#context;
     const { words } = table;
     const at = table.at(handle);
     const result = this.#distil(handle, words[at + HANDLE.rawResult] as number);
     words[at + HANDLE.distilled] = packResult(result);
     words[at + HANDLE.distilledResult] = result.result;
-    const owner = words[at + HANDLE.owner] as number;
-    table.move(handle, HANDLE_STATE.completedIo, HANDLE_STATE.completedShared);
-    if (owner === this.#backend) this.onOwn?.(handle);
-    else this.#ring(owner);
   }
 
   #distil(handle: number, rawResult: number): IoResult {
     const { table } = this.#context;
-    const result = startResult(rawResult, this.#result);
-    const count = table.get(handle, HANDLE.callbackCount);
-    if (count === 0) return rawResultAlone(result);
+    const result = this.#result;
+    const count = table.callbackCount(handle);
+    if (count === 0) {
+      fillFromRaw(rawResult, result);
+      return result;
+    }
+    startResult(rawResult, result);
     const ids = table.get(handle, HANDLE.callbackIds);
     const data = table.get(handle, HANDLE.callbackData);
     const view = this.#view.of(handle);
@@ -103,11 +129,7 @@ export class Completer {
 
   #afterwards(handle: number, rawResult: number): number {
     const { table, faults } = this.#context;
-    const struck = faults.strike(
-      "afterwards",
-      table.get(handle, HANDLE.operation),
-      table.get(handle, HANDLE.fd),
-    );
+    const struck = faults.strike("afterwards", table.operation(handle), table.get(handle, HANDLE.fd));
     if (struck === undefined || struck >= rawResult) return rawResult;
     zeroTail(this.#context, handle, struck);
     return struck;
@@ -123,22 +145,11 @@ export class Completer {
 }
 
 /** What the first callback gets: the raw result, nothing judged yet. */
-function startResult(rawResult: number, into: IoResult): IoResult {
+function startResult(rawResult: number, into: IoResult): void {
   into.callback = 0;
   into.status = "ok";
   into.error = 0;
   into.result = rawResult;
-  return into;
-}
-
-/** Without callbacks, a result means what the system call's does. */
-function rawResultAlone(result: IoResult): IoResult {
-  if (result.result < 0) {
-    result.status = "error";
-    result.error = -result.result;
-    result.result = 0;
-  }
-  return result;
 }
 
 /** Byte `index` of a word that holds four. */

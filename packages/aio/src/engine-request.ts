@@ -7,7 +7,7 @@
  * alignment is the end of the file, and a write is continued from the last aligned byte.
  */
 import { AioError } from "./errors.js";
-import { FILE_CALLBACK, FILE_TARGET } from "./file-registry.js";
+import { FILE_TARGET } from "./file-registry.js";
 import type { FileLease } from "./file-table.js";
 import type { IoHandle } from "./io-handle.js";
 import { remainingVectors } from "./io-vector.js";
@@ -135,7 +135,6 @@ export class EngineRequest implements IoReturn {
     const { lease, target } = this.#file as RequestFile;
     const operation = this.#operation;
     handle.setTarget(FILE_TARGET, target);
-    if (this.#rawDone === undefined) handle.addCallback(FILE_CALLBACK);
     if (operation === "fsync" || operation === "fdatasync") {
       handle.startFsync(lease, operation === "fdatasync");
       return;

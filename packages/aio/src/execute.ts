@@ -41,7 +41,7 @@ export function executeNow(context: ExecutionContext, handle: number): number {
   const { table, files, faults } = context;
   const at = table.at(handle);
   const { words } = table;
-  const operation = words[at + HANDLE.operation] as number;
+  const operation = table.operation(handle);
   const fd = words[at + HANDLE.fd] as number;
   if (operation === OPERATION.nop) return 0;
   if (faults.isArmed) {
@@ -60,7 +60,7 @@ export function executeNow(context: ExecutionContext, handle: number): number {
 
 /** The second half of a write that is to be durable when it completes. A short write is not synced: it is not done. */
 function syncAfter(context: ExecutionContext, handle: number, fd: number, moved: number): number {
-  const flags = context.table.get(handle, HANDLE.flags);
+  const flags = context.table.flags(handle);
   if ((flags & (FLAG.thenDataSync | FLAG.thenSync)) === 0) return moved;
   if (moved < context.table.get(handle, HANDLE.lengthBytes)) return moved;
   const result = context.calls.sync(fd, (flags & FLAG.thenDataSync) !== 0);
@@ -70,7 +70,7 @@ function syncAfter(context: ExecutionContext, handle: number, fd: number, moved:
 function transfer(context: ExecutionContext, handle: number, isWrite: boolean, fd: number): number {
   const { table, segments, calls } = context;
   const { words } = table;
-  const count = table.get(handle, HANDLE.vectorLength);
+  const count = table.vectorLength(handle);
   const position = table.offsetBytes(handle);
   if (count === 1) {
     const at = table.vectorAt(handle, 0);
@@ -98,12 +98,11 @@ export function isTransient(result: number): boolean {
  */
 export function settle(context: ExecutionContext, handle: number, result: number): number {
   if (!isTransient(result)) return result;
-  const { words } = context.table;
-  const at = context.table.at(handle);
-  if (words[at + HANDLE.retried] !== 0) return result;
+  const { table } = context;
+  if (table.isRetried(handle)) return result;
   const again = executeNow(context, handle);
   // After the call: a thread that dies in it leaves the repetition to whoever completes the I/O instead.
-  words[at + HANDLE.retried] = 1;
+  table.markRetried(handle);
   return again;
 }
 
@@ -113,9 +112,9 @@ export function settle(context: ExecutionContext, handle: number, result: number
  */
 export function zeroTail(context: ExecutionContext, handle: number, kept: number): void {
   const { table, segments } = context;
-  if (table.get(handle, HANDLE.operation) !== OPERATION.readv) return;
+  if (table.operation(handle) !== OPERATION.readv) return;
   let skip = Math.max(0, kept);
-  const count = table.get(handle, HANDLE.vectorLength);
+  const count = table.vectorLength(handle);
   for (let index = 0; index < count; index++) {
     const at = table.vectorAt(handle, index);
     const offset = table.words[at + VECTOR.offset] as number;

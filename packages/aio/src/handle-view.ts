@@ -6,8 +6,9 @@
  */
 import assert from "node:assert/strict";
 
+import { HANDLE_STATE } from "./handle-state.js";
 import type { HandleTable } from "./handle-table.js";
-import { HANDLE, VECTOR } from "./layout.js";
+import { byteAt, HANDLE, LENGTHS, VECTOR } from "./layout.js";
 import { operationName } from "./operations.js";
 import type { IoOperation } from "./operations.js";
 import type { IoView } from "./registry.js";
@@ -44,7 +45,7 @@ export class HandleView implements IoView {
   }
 
   get operation(): IoOperation {
-    return operationName(this.#table.get(this.handle, HANDLE.operation)) ?? assert.fail("no operation yet");
+    return operationName(this.#table.operation(this.handle)) ?? assert.fail("no operation yet");
   }
 
   get offsetBytes(): number {
@@ -56,11 +57,12 @@ export class HandleView implements IoView {
   }
 
   get rawResult(): number {
-    return this.#table.get(this.handle, HANDLE.rawResult);
+    const isKnown = this.#table.state(this.handle) >= HANDLE_STATE.completedIo;
+    return isKnown ? this.#table.get(this.handle, HANDLE.rawResult) : 0;
   }
 
   get targetId(): number {
-    return this.#table.get(this.handle, HANDLE.targetId);
+    return this.#table.targetId(this.handle);
   }
 
   get target(): Int32Array {
@@ -69,7 +71,7 @@ export class HandleView implements IoView {
   }
 
   get dataLength(): number {
-    return this.#table.get(this.handle, HANDLE.dataLength);
+    return this.#table.dataLength(this.handle);
   }
 
   dataAt(index: number): number {
@@ -78,7 +80,7 @@ export class HandleView implements IoView {
   }
 
   get vectorCount(): number {
-    return this.#table.get(this.handle, HANDLE.vectorLength);
+    return this.#table.vectorLength(this.handle);
   }
 
   vectorAt(index: number): Uint8Array {
@@ -96,8 +98,11 @@ export class HandleView implements IoView {
   }
 }
 
-/** Copies a handle's target words. */
+/** Copies a handle's target words; those it was not given are 0. */
 export function copyTarget(table: HandleTable, handle: number, into: Int32Array): void {
-  const at = table.at(handle) + HANDLE.target;
-  for (let word = 0; word < TARGET_WORDS; word++) into[word] = table.words[at + word] as number;
+  const { words } = table;
+  const at = table.at(handle);
+  const given = byteAt(words[at + HANDLE.lengths] as number, LENGTHS.target);
+  for (let word = 0; word < given; word++) into[word] = words[at + HANDLE.target + word] as number;
+  for (let word = given; word < TARGET_WORDS; word++) into[word] = 0;
 }

@@ -8,9 +8,9 @@
 import { AioError } from "./errors.js";
 import type { FileLease } from "./file-table.js";
 import type { HandleTable } from "./handle-table.js";
-import { HANDLE_STATE } from "./handle-state.js";
+import { HANDLE_STATE, STATE_MASK, unpackGeneration } from "./handle-state.js";
 import type { IoVector } from "./io-vector.js";
-import { CALLBACKS_MAX, HANDLE, VECTOR } from "./layout.js";
+import { byteAt, CALLBACKS_MAX, HANDLE, LENGTHS, META, VECTOR } from "./layout.js";
 import { FLAG, OPERATION } from "./operations.js";
 import type { IoFlag } from "./operations.js";
 import type { AioRegistry } from "./registry.js";
@@ -24,8 +24,6 @@ export interface HandleOwner {
   readonly segments: SegmentTable;
   readonly registry: AioRegistry;
   readonly combine: number;
-  /** Whether this is the handle that is handed out. */
-  isHandedOut(handle: number): boolean;
   /** Takes a DEFINED handle: stages and perhaps submits it. */
   stage(handle: number): void;
   /** Takes back the handle handed out. */
@@ -42,25 +40,32 @@ export class IoHandle {
   /** Number of the handle in the system. */
   readonly id: number;
   readonly #owner: HandleOwner;
+  readonly #words: Int32Array;
+  /** First word of the handle, and of its first piece. */
   readonly #at: number;
+  readonly #pieceAt: number;
 
   constructor(owner: HandleOwner, id: number) {
     this.id = id;
     this.#owner = owner;
+    this.#words = owner.table.words;
     this.#at = owner.table.at(id);
+    this.#pieceAt = owner.table.vectorAt(id, 0);
   }
 
   /** The reference to this use of the handle. @throws {AioError} ERR_AIO_BAD_STATE: it has been started */
   ref(): WaitRef {
     this.#check("refer to");
-    return { handle: this.id, generation: this.#owner.table.generation(this.id) };
+    const words = this.#words;
+    // Plain: only this thread ends a life of its handles.
+    const high = words[this.#at + HANDLE.generationHigh] as number;
+    return { handle: this.id, generation: unpackGeneration(words[this.#at] as number, high) };
   }
 
   /** Adds a flag. */
   flag(flag: IoFlag): this {
     this.#check("flag");
-    const { words } = this.#owner.table;
-    words[this.#at + HANDLE.flags] = (words[this.#at + HANDLE.flags] as number) | FLAG[flag];
+    (this.#words[this.#at + HANDLE.meta] as number) |= FLAG[flag] << META.flags;
     return this;
   }
 
@@ -73,16 +78,16 @@ export class IoHandle {
    */
   setTarget(id: number, target: ArrayLike<number>): this {
     this.#check("set the target of");
-    const { table, registry } = this.#owner;
-    if (table.get(this.id, HANDLE.targetId) !== 0) throw badState("the target is set already");
-    if (registry.targetOf(id) === undefined) throw badState(`no target ${id} is registered`);
-    if (target.length > TARGET_WORDS) throw badState(`a target has at most ${TARGET_WORDS} words`);
-    const { words } = table;
-    const at = this.#at + HANDLE.target;
+    const words = this.#words;
+    const at = this.#at;
+    const meta = words[at + HANDLE.meta] as number;
     const { length } = target;
-    for (let word = 0; word < length; word++) words[at + word] = target[word] as number;
-    for (let word = length; word < TARGET_WORDS; word++) words[at + word] = 0;
-    words[this.#at + HANDLE.targetId] = id;
+    if (byteAt(meta, META.targetId) !== 0) throw badState("the target is set already");
+    if (this.#owner.registry.targetOf(id) === undefined) throw badState(`no target ${id} is registered`);
+    if (length > TARGET_WORDS) throw badState(`a target has at most ${TARGET_WORDS} words`);
+    for (let word = 0; word < length; word++) words[at + HANDLE.target + word] = target[word] as number;
+    words[at + HANDLE.meta] = meta | (id << META.targetId);
+    (words[at + HANDLE.lengths] as number) |= length << LENGTHS.target;
     return this;
   }
 
@@ -94,18 +99,20 @@ export class IoHandle {
    */
   addCallback(id: number, data = 0): this {
     this.#check("add a callback to");
-    const { table, registry } = this.#owner;
-    if (registry.callbacksOf(id) === undefined) {
+    if (this.#owner.registry.callbacksOf(id) === undefined) {
       throw new AioError("ERR_AIO_BAD_CALLBACK", `no callbacks ${id} are registered`);
     }
     if (!Number.isInteger(data) || data < 0 || data > 0xff) throw new RangeError(`not a byte: ${data}`);
-    const count = table.get(this.id, HANDLE.callbackCount);
+    const words = this.#words;
+    const at = this.#at;
+    const meta = words[at + HANDLE.meta] as number;
+    const count = byteAt(meta, META.callbackCount);
     if (count === CALLBACKS_MAX) {
       throw new AioError("ERR_AIO_TOO_MANY_CALLBACKS", `a handle has at most ${CALLBACKS_MAX} callbacks`);
     }
-    putByte(table.words, this.#at + HANDLE.callbackIds, count, id);
-    putByte(table.words, this.#at + HANDLE.callbackData, count, data);
-    table.words[this.#at + HANDLE.callbackCount] = count + 1;
+    putByte(words, at + HANDLE.callbackIds, count, id);
+    putByte(words, at + HANDLE.callbackData, count, data);
+    words[at + HANDLE.meta] = meta + (1 << META.callbackCount);
     return this;
   }
 
@@ -118,18 +125,18 @@ export class IoHandle {
   setData(data: ArrayLike<number>): this {
     this.#check("attach data to");
     const { table, combine } = this.#owner;
-    if (table.get(this.id, HANDLE.dataLength) !== 0) throw badState("data is attached already");
+    if (table.dataLength(this.id) !== 0) throw badState("data is attached already");
     if (data.length < 1 || data.length > combine)
       throw badState(`from 1 to ${combine} words, not ${data.length}`);
     const at = table.dataAt(this.id);
     for (let index = 0; index < data.length; index++) table.words[at + index] = data[index] as number;
-    table.words[this.#at + HANDLE.dataLength] = data.length;
+    (table.words[this.#at + HANDLE.lengths] as number) |= data.length << LENGTHS.data;
     return this;
   }
 
   /** Gives the handle back unused. @throws {AioError} ERR_AIO_BAD_RELEASE: it is not the one handed out */
   release(): void {
-    if (!this.#owner.isHandedOut(this.id)) {
+    if (!this.#isHandedOut()) {
       throw new AioError("ERR_AIO_BAD_RELEASE", `handle ${this.id} is not the one handed out`);
     }
     this.#owner.takeBack();
@@ -162,8 +169,8 @@ export class IoHandle {
   ): void {
     this.#checkStart(offsetBytes);
     this.#owner.segments.check(segment, memoryOffset, lengthBytes);
-    const { words } = this.#owner.table;
-    const at = this.#owner.table.vectorAt(this.id, 0);
+    const words = this.#words;
+    const at = this.#pieceAt;
     words[at + VECTOR.segment] = segment;
     words[at + VECTOR.offset] = memoryOffset;
     words[at + VECTOR.length] = lengthBytes;
@@ -201,9 +208,8 @@ export class IoHandle {
       length += vector.lengthBytes;
     }
     if (length > MEMORY_WORD_MAX) throw badState(`an I/O moves less than 2 GiB, not ${length} bytes`);
-    const first = table.vectorAt(this.id, 0);
     for (const [index, vector] of vectors.entries()) {
-      const at = first + index * VECTOR.words;
+      const at = this.#pieceAt + index * VECTOR.words;
       table.words[at + VECTOR.segment] = vector.segment;
       table.words[at + VECTOR.offset] = vector.offsetBytes;
       table.words[at + VECTOR.length] = vector.lengthBytes;
@@ -220,28 +226,33 @@ export class IoHandle {
     flags: number,
   ): void {
     const { table } = this.#owner;
-    const { words } = table;
+    const words = this.#words;
     const at = this.#at;
-    words[at + HANDLE.operation] = operation;
-    if (flags !== 0) words[at + HANDLE.flags] = (words[at + HANDLE.flags] as number) | flags;
-    words[at + HANDLE.vectorLength] = vectorCount;
+    (words[at + HANDLE.meta] as number) |= (operation << META.operation) | (flags << META.flags);
+    (words[at + HANDLE.lengths] as number) |= vectorCount << LENGTHS.vectors;
     words[at + HANDLE.lengthBytes] = lengthBytes;
     words[at + HANDLE.fd] = file.fd;
     words[at + HANDLE.fileSlot] = file.slot;
     words[at + HANDLE.fileGeneration] = file.generation;
     table.setOffsetBytes(this.id, offsetBytes);
-    table.move(this.id, HANDLE_STATE.handedOut, HANDLE_STATE.defined);
+    table.step(this.id, HANDLE_STATE.handedOut, HANDLE_STATE.defined);
     this.#owner.stage(this.id);
   }
 
+  /** At most one is, and only this thread has anything to say about it: a plain load. */
+  #isHandedOut(): boolean {
+    return ((this.#words[this.#at] as number) & STATE_MASK) === HANDLE_STATE.handedOut;
+  }
+
   #check(what: string): void {
-    if (!this.#owner.isHandedOut(this.id))
-      throw badState(`cannot ${what} handle ${this.id}: it is not handed out`);
+    if (!this.#isHandedOut()) throw badState(`cannot ${what} handle ${this.id}: it is not handed out`);
   }
 
   #checkStart(offsetBytes: number): void {
     this.#check("start");
-    if (this.#owner.table.get(this.id, HANDLE.targetId) === 0) throw badState("an I/O needs a target");
+    if (byteAt(this.#words[this.#at + HANDLE.meta] as number, META.targetId) === 0) {
+      throw badState("an I/O needs a target");
+    }
     if (!Number.isSafeInteger(offsetBytes) || offsetBytes < 0) {
       throw new RangeError(`not a position in a file: ${offsetBytes}`);
     }

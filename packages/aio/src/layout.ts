@@ -14,7 +14,7 @@ import { AioError } from "./errors.js";
 /** Words in a line of 64 bytes. */
 const LINE_WORDS = 16;
 export const LAYOUT_MAGIC = 0x4d41494f; // "MAIO"
-export const LAYOUT_VERSION = 1;
+export const LAYOUT_VERSION = 2;
 
 /** Callbacks of one handle. */
 export const CALLBACKS_MAX = 4;
@@ -86,6 +86,10 @@ export const BACKEND = {
   entered: 7,
   /** Threads asleep on `entered`. */
   enteredWaiters: 8,
+  /** Threads asleep on the state of any handle of this backend: what it looks at once for a whole batch. */
+  handleWaiters: 9,
+  /** Counts batches made SUBMITTED. Nobody reads it: its store is the fence between the states and what is read after. */
+  submissions: 10,
   /** The completion lock of the ring, see mutex.ts. */
   ringLock: 16,
   words: 32,
@@ -99,49 +103,51 @@ export const LOCK = { state: 0, words: 1 } as const;
 
 /**
  * One I/O. Written by its owner up to SUBMITTED, by the completer up to COMPLETED_SHARED, by its owner again after;
- * `state` publishes the rest.
+ * `state` publishes the rest. What every life writes is in the first line of 64 bytes.
  */
 export const HANDLE = {
   /** State and the low bits of the generation, see handle-state.ts. */
   state: 0,
   generationHigh: 1,
-  operation: 2,
-  targetId: 3,
-  flags: 4,
-  callbackCount: 5,
-  /** Four bytes: a callback id each, in the order of registration. */
-  callbackIds: 6,
-  /** Four bytes: what each was registered with. */
-  callbackData: 7,
-  owner: 8,
-  rawResult: 9,
-  distilled: 10,
-  distilledResult: 11,
-  dataLength: 12,
-  vectorLength: 13,
-  fd: 14,
-  fileSlot: 15,
-  fileGeneration: 16,
-  offsetLow: 17,
-  offsetHigh: 18,
-  lengthBytes: 19,
-  /** Threads asleep on `state`: each adds and subtracts one. */
-  waiters: 20,
+  /** A byte each: operation, target, flags, number of callbacks; see META. */
+  meta: 2,
+  /** A byte each: attached words, pieces of memory, words of the target; see LENGTHS. */
+  lengths: 3,
+  fd: 4,
+  fileSlot: 5,
+  fileGeneration: 6,
+  offsetLow: 7,
+  offsetHigh: 8,
+  lengthBytes: 9,
   /** Counts up with each submission of the backend: the order in flight. */
-  submitTick: 21,
+  submitTick: 10,
+  rawResult: 11,
   /** The backend or worker that completed it, see `completerId`. */
-  completer: 22,
-  /** 1 once it was executed again because the kernel gave it up for a reason that is not the issuer's. */
-  retried: 23,
-  /** Completions still to come from the kernel: bit 0 the operation's, bit 1 that of the sync linked to a write. */
-  partsLeft: 24,
+  completer: 12,
+  owner: 13,
+  /** Four bytes: a callback id each, in the order of registration. */
+  callbackIds: 14,
+  /** Four bytes: what each was registered with. */
+  callbackData: 15,
+  distilled: 16,
+  distilledResult: 17,
+  /** Threads asleep on `state`: each adds and subtracts one, here and in the owner's `handleWaiters`. */
+  waiters: 18,
+  /** Of a write linked to its sync, completions still to come: bit 0 the write's, bit 1 the sync's. */
+  partsLeft: 19,
   /** The result of a linked write itself. */
-  firstPart: 25,
-  target: 26, // eight words: 26..33
+  firstPart: 20,
   /** The result of a linked write's sync. */
-  syncPart: 34,
-  words: 48,
+  syncPart: 21,
+  target: 24, // eight words: 24..31
+  words: 32,
 } as const;
+
+/** Where the bytes of a handle's `meta` begin, in bits. */
+export const META = { operation: 0, targetId: 8, flags: 16, callbackCount: 24 } as const;
+
+/** Where the bytes of a handle's `lengths` begin, in bits. */
+export const LENGTHS = { data: 0, vectors: 8, target: 16 } as const;
 
 /** A piece of memory: 3 words. */
 export const VECTOR = { segment: 0, offset: 1, length: 2, words: 3 } as const;
@@ -247,6 +253,11 @@ export function computeLayout(sizes: LayoutSizes): Layout {
     assert(start % LINE_WORDS === 0);
   }
   return { backends, concurrency, combine, files, ...at, words };
+}
+
+/** Byte of a word that holds four; `shift` is where it begins. */
+export function byteAt(word: number, shift: number): number {
+  return (word >>> shift) & 0xff;
 }
 
 /** Writes the header of fresh memory. */

@@ -9,7 +9,8 @@
 import { MessageChannel } from "node:worker_threads";
 import type { MessagePort } from "node:worker_threads";
 
-import { BACKEND, HANDLE } from "./layout.js";
+import type { HandleTable } from "./handle-table.js";
+import { BACKEND } from "./layout.js";
 import type { EventSource, IoMethod } from "./method.js";
 import { hasStopped } from "./panic.js";
 import { waitAsync } from "./wait-async.js";
@@ -19,6 +20,7 @@ const HELP_INTERVAL_MS = 1;
 
 /** The event-loop side of one backend. */
 export class Listener {
+  readonly #table: HandleTable;
   readonly #words: Int32Array;
   readonly #at: number;
   readonly #method: IoMethod;
@@ -31,12 +33,12 @@ export class Listener {
   #isListening = false;
   #isBellArmed = false;
   #isSpinning = false;
-  #hasNews = false;
   #waiters: (() => void)[] = [];
 
   /** @param at first word of the backend */
-  constructor(words: Int32Array, at: number, method: IoMethod, busyPoll: boolean, poll: () => number) {
-    this.#words = words;
+  constructor(table: HandleTable, at: number, method: IoMethod, busyPoll: boolean, poll: () => number) {
+    this.#table = table;
+    this.#words = table.words;
     this.#at = at;
     this.#method = method;
     this.#busyPoll = busyPoll;
@@ -58,16 +60,9 @@ export class Listener {
     if (this.#wanted === 0) this.#keepAlive(false);
   }
 
-  /** An own I/O was taken back; those who wait hear of it at the next `publish`. */
-  note(): void {
-    this.#hasNews = true;
-  }
-
-  /** Lets everybody who waits for own I/O look again, if there is news. */
+  /** Own I/O was taken back: everybody who waits for that looks again. */
   publish(): void {
-    if (!this.#hasNews) return;
-    this.#hasNews = false;
-    this.#wakeAll();
+    if (this.#waiters.length > 0) this.#wakeAll();
   }
 
   /** Resolves after the next time that an own I/O was taken back; what was ready is taken back first. */
@@ -84,20 +79,20 @@ export class Listener {
   }
 
   /**
-   * Resolves once the state word of somebody else's handle at `at` is not `word` any more.
+   * Resolves once the state word of somebody else's handle is not `word` any more.
    *
    * @param help completes the I/O if it is ready and its owner does not look: called again and again, as an event loop
    *   cannot wait for another thread's ring; undefined where I/O is completed without its owner
    */
-  async nextChange(at: number, word: number, help: (() => void) | undefined): Promise<void> {
+  async nextChange(handle: number, word: number, help: (() => void) | undefined): Promise<void> {
     this.want();
-    Atomics.add(this.#words, at + HANDLE.waiters, 1);
+    this.#table.addSleeper(handle);
     const timer = help === undefined ? undefined : setInterval(help, HELP_INTERVAL_MS);
     try {
-      await waitAsync(this.#words, at, word);
+      await waitAsync(this.#words, this.#table.at(handle), word);
     } finally {
       clearInterval(timer);
-      Atomics.sub(this.#words, at + HANDLE.waiters, 1);
+      this.#table.removeSleeper(handle);
       this.unwant();
     }
   }

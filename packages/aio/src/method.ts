@@ -8,6 +8,7 @@
 import type { Completer } from "./completion.js";
 import type { ExecutionContext } from "./execute.js";
 import type { FileLease } from "./file-table.js";
+import type { OwnHandles } from "./own-handles.js";
 
 /** How I/O can be done. "manual" is for tests: a test completes it. */
 export type MethodName = "io_uring" | "worker" | "sync" | "manual";
@@ -25,14 +26,16 @@ export interface MethodContext extends ExecutionContext {
   /** Number of the backend, from 0. */
   readonly backend: number;
   readonly completer: Completer;
+  readonly own: OwnHandles;
   /** Whether this thread may sleep. */
   readonly mayBlock: boolean;
   /**
-   * STAGED to SUBMITTED, and into the list of I/O in flight.
+   * Makes staged handles SUBMITTED, and puts them into the list of I/O in flight. Those whose file takes no I/O any more are
+   * completed at once.
    *
-   * @returns false if the file takes no I/O any more: this one is completed already
+   * @returns how many are not: the first places of `handles`
    */
-  markSubmitted(handle: number): boolean;
+  markSubmitted(handles: Int32Array, count: number): number;
   /** I/O in flight, of this backend. */
   inFlight(): number;
   /** Called when the whole system has to stop. */
@@ -44,7 +47,7 @@ export interface IoMethod {
   readonly name: MethodName;
   /** True if this I/O has to be executed by its issuer at once. */
   needsSynchronousExecution(handle: number): boolean;
-  /** Submits staged handles, in order. At most SUBMIT_BATCH. */
+  /** Submits staged handles, in order. At most SUBMIT_BATCH. The array is the method's to change. */
   submit(handles: Int32Array, count: number): void;
   /**
    * Brings an I/O of any backend on its way to completion: returns when it is COMPLETED_IO or further, or recycled, or

@@ -29,6 +29,8 @@ export const FLAG = {
   thenDataSync: 8,
   /** A write followed by an fsync as one I/O. */
   thenSync: 16,
+  /** It was executed again because the kernel gave it up for a reason that is not the issuer's; set by who did that. */
+  retried: 32,
 } as const;
 
 /** The flags a caller may add. */

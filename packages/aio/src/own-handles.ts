@@ -15,7 +15,7 @@ import { HANDLE, SUBMIT_BATCH } from "./layout.js";
 import type { Listener } from "./listener.js";
 import { PANIC, panic } from "./panic.js";
 import type { AioRegistry } from "./registry.js";
-import { createIoResult } from "./result.js";
+import { createIoResult, fillFromRaw } from "./result.js";
 import type { IoReturn } from "./result.js";
 import { runLocalCallbacks } from "./run-callbacks.js";
 import type { IoScope } from "./scope.js";
@@ -32,10 +32,11 @@ export class OwnHandles {
   idleCount = 0;
   /** Own I/O that another thread completed, counted. */
   foreignCompletions = 0;
+  /** Set by the backend before the first handle is taken: it needs the method, which needs this. */
+  listener: Listener | undefined;
   readonly #table: HandleTable;
   readonly #registry: AioRegistry;
   readonly #view: HandleView;
-  readonly #listener: () => Listener;
   readonly #idle: Int32Array;
   #handedOut = NONE;
   readonly #inFlight: InFlightList;
@@ -45,6 +46,8 @@ export class OwnHandles {
   readonly #isWanted: Uint8Array;
   #noneIsOut: (() => void) | undefined;
   #depth = 0;
+  /** Something was taken back since the last `leave`: those who wait for that look again. */
+  #hasNews = false;
   /** Outcomes to be handed over; those below `#handedTo` are, or somebody further out has taken it on. */
   readonly #returned: (IoReturn | undefined)[] = [];
   #returnedTo = 0;
@@ -55,21 +58,14 @@ export class OwnHandles {
   #submitTick = 0;
   readonly #scratch = createIoResult();
 
-  /** @param first the backend's first handle; @param listener asked for late: it needs the method, which needs this */
-  constructor(
-    table: HandleTable,
-    registry: AioRegistry,
-    view: HandleView,
-    first: number,
-    listener: () => Listener,
-  ) {
+  /** @param first the backend's first handle */
+  constructor(table: HandleTable, registry: AioRegistry, view: HandleView, first: number) {
     const { concurrency } = table.layout;
     this.first = first;
     this.concurrency = concurrency;
     this.#table = table;
     this.#registry = registry;
     this.#view = view;
-    this.#listener = listener;
     this.#inFlight = new InFlightList(concurrency);
     this.#idle = Int32Array.from({ length: concurrency }, (_, index) => concurrency - 1 - index);
     this.idleCount = concurrency;
@@ -87,6 +83,11 @@ export class OwnHandles {
     return this.#handedOut === NONE ? NONE : this.first + this.#handedOut;
   }
 
+  /** Whether one is. */
+  get hasHandedOut(): boolean {
+    return this.#handedOut !== NONE;
+  }
+
   /** The handle submitted longest ago; -1 if none is in flight. */
   get oldestInFlight(): number {
     return this.#inFlight.oldest === NONE ? NONE : this.first + this.#inFlight.oldest;
@@ -100,16 +101,13 @@ export class OwnHandles {
   handOut(scope: IoScope, slot: IoReturn | undefined): number {
     this.idleCount -= 1;
     const position = this.#idle[this.idleCount] as number;
-    this.#table.move(this.first + position, HANDLE_STATE.idle, HANDLE_STATE.handedOut);
+    this.#table.step(this.first + position, HANDLE_STATE.idle, HANDLE_STATE.handedOut);
     this.#handedOut = position;
     this.#scopeOf[position] = scope;
     if (slot !== undefined) {
       slot.result.status = "unknown";
       this.#returnOf[position] = slot;
-      if (slot.onReturn !== undefined) {
-        this.#isWanted[position] = 1;
-        this.#listener().want();
-      }
+      if (slot.onReturn !== undefined) this.#want(position);
     }
     return position;
   }
@@ -117,7 +115,7 @@ export class OwnHandles {
   /** The handle handed out is about to be defined. */
   defined(): void {
     this.#handedOut = NONE;
-    this.#tellNoneIsOut();
+    if (this.#noneIsOut !== undefined) this.#tellNoneIsOut();
   }
 
   /** Resolves when the handle that is handed out is not any more. For one caller at a time. */
@@ -133,14 +131,27 @@ export class OwnHandles {
     this.#handedOut = NONE;
     this.#table.recycle(this.first + position, HANDLE_STATE.handedOut);
     this.#toIdle(position);
-    this.#tellNoneIsOut();
+    if (this.#noneIsOut !== undefined) this.#tellNoneIsOut();
   }
 
-  /** STAGED to SUBMITTED, and into the list of those in flight. */
-  markSubmitted(handle: number): void {
-    this.#table.words[this.#table.at(handle) + HANDLE.submitTick] = this.#submitTick++;
-    this.#inFlight.push(handle - this.first);
-    this.#table.move(handle, HANDLE_STATE.staged, HANDLE_STATE.submitted);
+  /**
+   * STAGED to SUBMITTED, and into the list of those in flight, all as one batch: see `HandleTable.publish`.
+   *
+   * @param handles in order
+   */
+  markSubmitted(handles: Int32Array, count: number): void {
+    const table = this.#table;
+    const { words } = table;
+    const inFlight = this.#inFlight;
+    let tick = this.#submitTick;
+    for (let index = 0; index < count; index++) {
+      const handle = handles[index] as number;
+      words[table.at(handle) + HANDLE.submitTick] = tick;
+      tick = (tick + 1) | 0;
+      inFlight.push(handle - this.first);
+      table.publish(handle, HANDLE_STATE.staged, HANDLE_STATE.submitted);
+    }
+    this.#submitTick = tick;
   }
 
   /**
@@ -184,18 +195,26 @@ export class OwnHandles {
       panic(this.#table, PANIC.callbackThrew, error);
       throw error;
     }
-    if (slot !== undefined) {
-      copyTarget(this.#table, handle, slot.target);
-      if (slot.onReturn !== undefined) {
-        this.#returned[this.#returnedTo] = slot;
-        this.#returnedTo += 1;
-      }
-    }
-    this.#table.move(handle, HANDLE_STATE.completedShared, HANDLE_STATE.completedLocal);
+    if (slot !== undefined) this.#hasReturned(handle, slot);
+    this.#table.step(handle, HANDLE_STATE.completedShared, HANDLE_STATE.completedLocal);
     this.#inFlight.remove(position);
     this.#table.recycle(handle, HANDLE_STATE.completedLocal);
+    this.#hasNews = true;
     this.#toIdle(position);
-    this.#listener().note();
+  }
+
+  /** An I/O without callbacks that this thread found to be over: SUBMITTED to IDLE, as one of a batch. */
+  endPlain(handle: number, rawResult: number): void {
+    const position = handle - this.first;
+    const slot = this.#returnOf[position];
+    if (slot !== undefined) {
+      fillFromRaw(rawResult, slot.result);
+      this.#hasReturned(handle, slot);
+    }
+    this.#inFlight.remove(position);
+    this.#table.endPlain(handle);
+    this.#hasNews = true;
+    this.#toIdle(position);
   }
 
   /** Whether the handle handed out was acquired in a scope. */
@@ -232,7 +251,10 @@ export class OwnHandles {
   leave(): void {
     this.#depth -= 1;
     if (this.#depth > 0) return;
-    this.#listener().publish();
+    if (this.#hasNews) {
+      this.#hasNews = false;
+      this.listener?.publish();
+    }
     if (this.#handedTo === this.#returnedTo) return;
     this.#handOverDepth += 1;
     try {
@@ -250,9 +272,16 @@ export class OwnHandles {
 
   #tellNoneIsOut(): void {
     const tell = this.#noneIsOut;
-    if (tell === undefined) return;
     this.#noneIsOut = undefined;
-    tell();
+    tell?.();
+  }
+
+  /** The result is in its slot: the rest of what belongs there, and whom to tell. */
+  #hasReturned(handle: number, slot: IoReturn): void {
+    copyTarget(this.#table, handle, slot.target);
+    if (slot.onReturn === undefined) return;
+    this.#returned[this.#returnedTo] = slot;
+    this.#returnedTo += 1;
   }
 
   #handOver(at: number): void {
@@ -261,17 +290,22 @@ export class OwnHandles {
     slot?.onReturn?.(slot);
   }
 
+  /** What its scope was does not matter any more: nobody asks for that of an idle handle. */
   #toIdle(position: number): void {
-    this.#scopeOf[position] = undefined;
     this.#detachReturn(position);
     this.#idle[this.idleCount] = position;
     this.idleCount += 1;
+  }
+
+  #want(position: number): void {
+    this.#isWanted[position] = 1;
+    this.listener?.want();
   }
 
   #detachReturn(position: number): void {
     this.#returnOf[position] = undefined;
     if (this.#isWanted[position] === 0) return;
     this.#isWanted[position] = 0;
-    this.#listener().unwant();
+    this.listener?.unwant();
   }
 }

@@ -65,7 +65,7 @@ export class Recovery {
     await this.#settleSubmitted(backend, first, last);
     for (let handle = first; handle <= last; handle++) {
       if (table.state(handle) === HANDLE_STATE.completedShared) {
-        table.move(handle, HANDLE_STATE.completedShared, HANDLE_STATE.completedLocal);
+        table.step(handle, HANDLE_STATE.completedShared, HANDLE_STATE.completedLocal);
       }
       if (table.state(handle) === HANDLE_STATE.completedLocal) {
         table.recycle(handle, HANDLE_STATE.completedLocal);

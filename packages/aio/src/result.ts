@@ -98,6 +98,15 @@ export function unpackResult(packed: number, result: number, target: IoResult): 
   return target;
 }
 
+/** What a raw result means without any callback: bytes, or what the system call failed with. */
+export function fillFromRaw(rawResult: number, target: IoResult): void {
+  const isError = rawResult < 0;
+  target.callback = 0;
+  target.status = isError ? "error" : "ok";
+  target.error = isError ? -rawResult : 0;
+  target.result = isError ? 0 : rawResult;
+}
+
 /** Copies `source` into `target`. */
 export function copyResult(source: Readonly<IoResult>, target: IoResult): IoResult {
   target.callback = source.callback;

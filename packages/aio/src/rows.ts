@@ -110,9 +110,9 @@ function copyRow(context: ThreadContext, registry: AioRegistry, handle: number, 
     state: stateName(state),
   };
   if (state === HANDLE_STATE.handedOut) return { ...head, ...NOTHING };
-  const operation = words[at + HANDLE.operation] as number;
-  const flags = words[at + HANDLE.flags] as number;
-  const target = registry.targetOf(words[at + HANDLE.targetId] as number);
+  const operation = table.operation(handle);
+  const flags = table.flags(handle);
+  const target = registry.targetOf(table.targetId(handle));
   const targetWords = new Int32Array(TARGET_WORDS);
   copyTarget(table, handle, targetWords);
   const isShared = state >= HANDLE_STATE.completedShared;
@@ -123,7 +123,7 @@ function copyRow(context: ThreadContext, registry: AioRegistry, handle: number, 
     lengthBytes: isTransfer(operation) ? (words[at + HANDLE.lengthBytes] as number) : null,
     target: target?.name ?? null,
     targetDescription: target?.describe(targetWords) ?? null,
-    dataLength: words[at + HANDLE.dataLength] as number,
+    dataLength: table.dataLength(handle),
     rawResult: state >= HANDLE_STATE.completedIo ? (words[at + HANDLE.rawResult] as number) : null,
     result: isShared ? readResult(words, at) : null,
     isSynchronous: (flags & FLAG.synchronous) !== 0,

@@ -22,7 +22,7 @@ export function runStageCallbacks(
 ): void {
   const ids = table.get(handle, HANDLE.callbackIds);
   const data = table.get(handle, HANDLE.callbackData);
-  for (let index = table.get(handle, HANDLE.callbackCount) - 1; index >= 0; index--) {
+  for (let index = table.callbackCount(handle) - 1; index >= 0; index--) {
     const callbacks = knownCallbacks(registry, byteOf(ids, index));
     callbacks.stage?.(view.of(handle), byteOf(data, index));
   }
@@ -37,7 +37,7 @@ export function runLocalCallbacks(
   into: IoResult,
 ): void {
   unpackResult(table.get(handle, HANDLE.distilled), table.get(handle, HANDLE.distilledResult), into);
-  const count = table.get(handle, HANDLE.callbackCount);
+  const count = table.callbackCount(handle);
   if (count === 0) return;
   const ids = table.get(handle, HANDLE.callbackIds);
   const data = table.get(handle, HANDLE.callbackData);

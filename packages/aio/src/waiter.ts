@@ -8,7 +8,7 @@
 import { AioError } from "./errors.js";
 import { HANDLE_STATE, STATE_MASK } from "./handle-state.js";
 import type { HandleTable } from "./handle-table.js";
-import { BACKEND, HANDLE } from "./layout.js";
+import { BACKEND } from "./layout.js";
 import type { Listener } from "./listener.js";
 import type { IoMethod } from "./method.js";
 import { FLAG } from "./operations.js";
@@ -64,7 +64,7 @@ export class Waiter {
       const state = word & STATE_MASK;
       if (table.generation(ref.handle) !== ref.generation) return;
       this.#checkWaitable(ref.handle, state);
-      const isInline = (table.get(ref.handle, HANDLE.flags) & FLAG.synchronous) !== 0;
+      const isInline = (table.flags(ref.handle) & FLAG.synchronous) !== 0;
       if (state === HANDLE_STATE.submitted && method.waitOne !== undefined && !isInline) {
         own.enter();
         try {
@@ -87,7 +87,7 @@ export class Waiter {
       if (table.generation(ref.handle) !== ref.generation) return;
       this.#checkWaitable(ref.handle, word & STATE_MASK);
       if (own.owns(ref.handle)) await listener.nextReclaim();
-      else await listener.nextChange(table.at(ref.handle), word, this.#helpWith(ref.handle));
+      else await listener.nextChange(ref.handle, word, this.#helpWith(ref.handle));
     }
   }
 
@@ -121,12 +121,11 @@ export class Waiter {
       throw new AioError("ERR_AIO_WOULD_BLOCK", "this thread must not sleep: use the asynchronous form");
     }
     const { words } = table;
-    const at = table.at(handle);
     words[backendAt + BACKEND.waitEvent] = WAIT_EVENT.ioCompletion;
-    Atomics.add(words, at + HANDLE.waiters, 1);
+    table.addSleeper(handle);
     this.#context.onSleep(handle);
-    Atomics.wait(words, at, word);
-    Atomics.sub(words, at + HANDLE.waiters, 1);
+    Atomics.wait(words, table.at(handle), word);
+    table.removeSleeper(handle);
     words[backendAt + BACKEND.waitEvent] = WAIT_EVENT.none;
   }
 

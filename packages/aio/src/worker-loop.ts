@@ -112,7 +112,7 @@ class IoWorker {
 
   #execute(handle: number): void {
     const { table, faults } = this.#context;
-    const target = this.#registry.targetOf(table.get(handle, HANDLE.targetId));
+    const target = this.#registry.targetOf(table.targetId(handle));
     const lease: FileLease = {
       fd: table.get(handle, HANDLE.fd),
       slot: table.get(handle, HANDLE.fileSlot),
@@ -128,7 +128,7 @@ class IoWorker {
       throw error;
     }
     const { fd } = lease;
-    const operation = table.get(handle, HANDLE.operation);
+    const operation = table.operation(handle);
     this.#completer.complete(handle, settle(this.#context, handle, executeNow(this.#context, handle)));
     if (faults.isArmed) faults.holdHere("completed", operation, fd);
     this.#countHistory(WORKER.ios);
@@ -136,14 +136,14 @@ class IoWorker {
 
   #strike(handle: number): void {
     const { table, faults } = this.#context;
-    const [operation, fd] = [table.get(handle, HANDLE.operation), table.get(handle, HANDLE.fd)];
+    const [operation, fd] = [table.operation(handle), table.get(handle, HANDLE.fd)];
     if (faults.strike("reopen", operation, fd) !== undefined) throw new Error("a fault was armed at reopen");
     this.#holdAt("hold", handle);
   }
 
   #holdAt(point: HoldPoint, handle: number): void {
     const { table, faults } = this.#context;
-    faults.holdHere(point, table.get(handle, HANDLE.operation), table.get(handle, HANDLE.fd));
+    faults.holdHere(point, table.operation(handle), table.get(handle, HANDLE.fd));
   }
 
   /** The generation last and not plainly: whoever ends the new lease must see the I/O, or we that it has ended. */

@@ -101,17 +101,7 @@ describe("generations", () => {
   test("a recycled handle has forgotten operation, target, flags, callbacks, data, pieces and results", () => {
     const table = createTable();
     table.move(0, HANDLE_STATE.idle, HANDLE_STATE.handedOut);
-    const wiped = [
-      HANDLE.operation,
-      HANDLE.targetId,
-      HANDLE.flags,
-      HANDLE.callbackCount,
-      HANDLE.dataLength,
-      HANDLE.vectorLength,
-      HANDLE.rawResult,
-      HANDLE.distilled,
-      HANDLE.retried,
-    ];
+    const wiped = [HANDLE.meta, HANDLE.lengths];
     for (const word of wiped) table.words[table.at(0) + word] = 1;
     table.recycle(0, HANDLE_STATE.handedOut);
     expect(wiped.map((word) => table.get(0, word))).toEqual(wiped.map(() => 0));

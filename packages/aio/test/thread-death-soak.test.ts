@@ -84,7 +84,7 @@ function checkNothingIsLeft(world: World, round: number): void {
   }
   for (let handle = 0; handle < table.count; handle++) {
     expect(table.state(handle), `${what}: handle ${handle}`).toBe(HANDLE_STATE.idle);
-    for (const word of [HANDLE.operation, HANDLE.targetId, HANDLE.flags, HANDLE.callbackCount]) {
+    for (const word of [HANDLE.meta, HANDLE.lengths]) {
       expect(table.get(handle, word), `${what}: word ${word} of handle ${handle}`).toBe(0);
     }
   }

@@ -44,7 +44,7 @@ function expectFreeSlot(world: World, backend: number): void {
   expect(words[layout.backendsAt + backend * BACKEND.words + BACKEND.ring]).toBe(0);
   for (let at = backend * layout.concurrency; at < (backend + 1) * layout.concurrency; at++) {
     expect(table.state(at)).toBe(HANDLE_STATE.idle);
-    for (const word of [HANDLE.operation, HANDLE.targetId, HANDLE.flags, HANDLE.callbackCount]) {
+    for (const word of [HANDLE.meta, HANDLE.lengths]) {
       expect(table.get(at, word)).toBe(0);
     }
   }
@@ -342,7 +342,7 @@ test("a recovery clears handles that were being recycled", async () => {
   await using thread = await BackendThread.start(world.system);
   const { table } = world.backend;
   const at = table.at(thread.backend * table.layout.concurrency);
-  for (const word of [HANDLE.operation, HANDLE.targetId, HANDLE.flags, HANDLE.callbackCount]) {
+  for (const word of [HANDLE.meta, HANDLE.lengths]) {
     table.words[at + word] = 1;
   }
   await thread.kill();

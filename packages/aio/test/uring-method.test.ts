@@ -7,6 +7,7 @@
 import { constants } from "node:os";
 
 import { armFault, disarmFaults, OPCODE, Ring, SQE } from "@millrace/io-uring";
+import type { RingQueues } from "@millrace/io-uring";
 import { afterEach, describe, expect, test, vi } from "vitest";
 
 import { Completer } from "../src/completion.js";
@@ -179,13 +180,25 @@ describe.skipIf(!METHODS.includes("io_uring"))("with a ring", () => {
     disarmFaults();
   });
 
-  /** The flags of the entries that are prepared from now on, reads and writes only. */
+  /** Opcodes and flags of the entries that the kernel is shown from now on. */
   function watchEntries(): { opcode: number; flags: number }[] {
     const entries: { opcode: number; flags: number }[] = [];
-    const prepare = Reflect.get(Ring.prototype, "prepare");
-    vi.spyOn(Ring.prototype, "prepare").mockImplementation(function (this: Ring, ...args) {
-      entries.push({ opcode: args[0], flags: args[1] });
-      return Reflect.apply(prepare, this, args);
+    const claimed: number[] = [];
+    using ring = Ring.create({ entries: 1 });
+    const prototype = Object.getPrototypeOf(ring.queues) as RingQueues;
+    const claim = Reflect.get(prototype, "claim");
+    const publish = Reflect.get(prototype, "publish");
+    vi.spyOn(prototype, "claim").mockImplementation(function (this: RingQueues) {
+      const word = Reflect.apply(claim, this, []);
+      claimed.push(word);
+      return word;
+    });
+    vi.spyOn(prototype, "publish").mockImplementation(function (this: RingQueues) {
+      for (const word of claimed.splice(0)) {
+        const first = this.entries[word] as number;
+        entries.push({ opcode: first & 0xff, flags: (first >> 8) & 0xff });
+      }
+      Reflect.apply(publish, this, []);
     });
     return entries;
   }

@@ -63,6 +63,11 @@ export function disarmFaults(): void {
   OPERATIONS.forEach((_, index) => nativeOrThrow().faultArm(index, 0, 0, 0));
 }
 
+/** Whether this thread's completions have to be seen through {@link Ring.peek}, as a fault on them is armed. */
+export function hasCompletionFault(): boolean {
+  return completions.times !== 0;
+}
+
 /** Applies an armed fault to completions that were just copied out. */
 export function faultCompletions(out: Int32Array, count: number): void {
   if (completions.times === 0) return;

@@ -2,7 +2,7 @@
 export { UringError, UringSystemError } from "./errors.js";
 export type { UringErrorCode } from "./errors.js";
 export { errno, errnoName, setupReason } from "./errno.js";
-export { armFault, disarmFaults } from "./faults.js";
+export { armFault, disarmFaults, hasCompletionFault } from "./faults.js";
 export type { Fault, FaultOperation } from "./faults.js";
 export {
   directIoAlignment,
@@ -25,6 +25,8 @@ export { FEATURE, FSYNC_DATASYNC, OPCODE, RWF, SETUP, SQE } from "./opcodes.js";
 export { fdatasyncFd, fsyncFd, IOVECS_MAX, preadInto, preadv, pwriteFrom, pwritev } from "./positional.js";
 export { probeUring } from "./probe.js";
 export type { UringProbe } from "./probe.js";
-export { COMPLETION_WORDS, Ring } from "./ring.js";
+export { Ring } from "./ring.js";
 export type { RingOptions } from "./ring.js";
 export type { RingPoll } from "./ring-poll.js";
+export { COMPLETION_WORDS, ENTRY_WORDS } from "./ring-queues.js";
+export type { RingQueues } from "./ring-queues.js";

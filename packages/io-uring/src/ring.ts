@@ -3,12 +3,8 @@
  *
  * The kernel's queues are two ArrayBuffers here. An entry is twelve plain 32-bit stores; the tail is published with
  * one Atomics.store when the batch is submitted; a completion is four loads. Only entering the kernel is a call into
- * C, and that is as fast as having all of it in C. 64-bit values are taken apart into a low and a high word: BigInt
- * would cost ten times the store.
- *
- * Words and their writers: the kernel stores the submission head, the completion tail and the flags; this thread
- * stores the submission tail; whoever reaps stores the completion head, this thread or another one through
- * ForeignRing, one at a time by a lock of the caller's. So head and tail are read anew in every call.
+ * C, and that is as fast as having all of it in C. How the queues are walked is in ring-queues.ts; here is what a caller
+ * may do with them, and what is checked.
  *
  * Completions are copied before the head moves on: behind it the kernel may overwrite them. After the queues of
  * liburing and PostgreSQL's method_io_uring.c.
@@ -23,19 +19,12 @@ import { RING_FACT, nativeOrThrow } from "./native.js";
 import type { Native } from "./native.js";
 import { OPCODE, SETUP } from "./opcodes.js";
 import { RingPoll } from "./ring-poll.js";
+import { COMPLETION_WORDS, ENTRY_WORDS, RingQueues } from "./ring-queues.js";
 
-const SQE_WORDS = 16;
-const CQE_WORDS = 4;
 const TWO_32 = 2 ** 32;
 const UINT32_MAX = 2 ** 32 - 1;
-/** The kernel keeps completions that found the queue full; entering it brings them. Or it has deferred work. */
-const SQ_FLAGS_ENTER_TO_REAP = 2 | 4;
 const SETUP_KNOWN = Object.values(SETUP).reduce((all, flag) => all | flag, 0);
 const REGISTER = { buffers: 0, unregisterBuffers: 1, files: 2, unregisterFiles: 3, filesUpdate: 6 } as const;
-const NO_WORDS = new Int32Array(0);
-
-/** How many completions `out` has to have room for: `max` times this many words. */
-export const COMPLETION_WORDS: number = CQE_WORDS;
 
 export interface RingOptions {
   /** Entries of the submission queue; the kernel rounds up to a power of two. At most 32768. */
@@ -55,40 +44,21 @@ export class Ring implements Disposable {
   /** Bits of FEATURE. */
   readonly features: number;
 
+  /** The queues themselves, for who walks them without a call for each entry. They belong to this thread. */
+  readonly queues: RingQueues;
   readonly #native: Native;
-  #rings: Int32Array;
-  #sqes: Int32Array;
   #isClosed = false;
-  #tail: number; // entries prepared so far, wrapping as int32; published by submit
-  readonly #sqMask: number;
-  readonly #cqMask: number;
-  readonly #sqHeadWord: number;
-  readonly #sqTailWord: number;
-  readonly #sqFlagsWord: number;
-  readonly #cqHeadWord: number;
-  readonly #cqTailWord: number;
-  readonly #cqesWord: number;
   #registered: readonly TypedArray[] = []; // keeps their memory alive while the kernel has them
 
   private constructor(native: Native, facts: Uint32Array, rings: ArrayBuffer, sqes: ArrayBuffer) {
-    const fact = (index: number): number => facts[index] ?? 0;
+    const fact = (name: keyof typeof RING_FACT): number => facts[RING_FACT[name]] ?? 0;
     this.#native = native;
-    this.id = fact(RING_FACT.id);
-    this.fd = fact(RING_FACT.fd);
-    this.entries = fact(RING_FACT.entries);
-    this.cqEntries = fact(RING_FACT.cqEntries);
-    this.features = fact(RING_FACT.features);
-    this.#sqMask = this.entries - 1;
-    this.#cqMask = this.cqEntries - 1;
-    this.#sqHeadWord = fact(RING_FACT.sqHeadBytes) / 4;
-    this.#sqTailWord = fact(RING_FACT.sqTailBytes) / 4;
-    this.#sqFlagsWord = fact(RING_FACT.sqFlagsBytes) / 4;
-    this.#cqHeadWord = fact(RING_FACT.cqHeadBytes) / 4;
-    this.#cqTailWord = fact(RING_FACT.cqTailBytes) / 4;
-    this.#cqesWord = fact(RING_FACT.cqesBytes) / 4;
-    this.#rings = new Int32Array(rings, 0, Math.floor(rings.byteLength / 4));
-    this.#sqes = new Int32Array(sqes);
-    this.#tail = this.#rings[this.#sqTailWord] as number;
+    this.id = fact("id");
+    this.fd = fact("fd");
+    this.entries = fact("entries");
+    this.cqEntries = fact("cqEntries");
+    this.features = fact("features");
+    this.queues = new RingQueues(fact, rings, sqes);
   }
 
   /**
@@ -120,14 +90,14 @@ export class Ring implements Disposable {
   /** Entries prepared and not yet taken by the kernel. */
   get pending(): number {
     this.#mustBeOpen();
-    return (this.#tail - (this.#rings[this.#sqHeadWord] as number)) | 0;
+    return this.queues.pending;
   }
 
   /** Completions in the queue, 0 to `cqEntries`. Zero only if the kernel keeps nothing back for want of room. */
   get ready(): number {
     this.#mustBeOpen();
-    const count = this.#queued();
-    return count === 0 && this.#flush() ? this.#queued() : count;
+    const count = this.queues.completed;
+    return count === 0 && this.#flush() ? this.queues.completed : count;
   }
 
   get isClosed(): boolean {
@@ -166,13 +136,13 @@ export class Ring implements Disposable {
     userHi: number,
   ): boolean {
     if (this.#isClosed) throw closed();
-    const tail = this.#tail;
-    if (((tail - (this.#rings[this.#sqHeadWord] as number)) | 0) >= this.entries) return false;
     if (!(offset >= 0 && offset <= Number.MAX_SAFE_INTEGER)) throw new RangeError(`offset: ${offset}`);
     if (!(address >= 0 && address <= Number.MAX_SAFE_INTEGER)) throw new RangeError(`address: ${address}`);
     if (!(length >= 0 && length <= UINT32_MAX)) throw new RangeError(`length: ${length}`);
-    const sqes = this.#sqes;
-    const word = (tail & this.#sqMask) * SQE_WORDS;
+    const { queues } = this;
+    const sqes = queues.entries;
+    const word = queues.claim();
+    if (word < 0) return false;
     sqes[word] = (opcode & 0xff) | ((sqeFlags & 0xff) << 8);
     sqes[word + 1] = fd;
     sqes[word + 2] = offset;
@@ -184,7 +154,6 @@ export class Ring implements Disposable {
     sqes[word + 8] = userLo;
     sqes[word + 9] = userHi;
     sqes[word + 10] = bufIndex & 0xffff;
-    this.#tail = (tail + 1) | 0;
     return true;
   }
 
@@ -193,10 +162,17 @@ export class Ring implements Disposable {
    * -ENOENT (not found: finished already) or -EALREADY (too late); the request's comes in any case.
    */
   prepareCancel(targetLo: number, targetHi: number, userLo: number, userHi: number): boolean {
-    const word = (this.#tail & this.#sqMask) * SQE_WORDS;
-    if (!this.prepare(OPCODE.asyncCancel, 0, -1, 0, 0, 0, 0, 0, userLo, userHi)) return false;
-    this.#sqes[word + 4] = targetLo;
-    this.#sqes[word + 5] = targetHi;
+    if (this.#isClosed) throw closed();
+    const word = this.queues.claim();
+    if (word < 0) return false;
+    const sqes = this.queues.entries;
+    sqes.fill(0, word, word + ENTRY_WORDS);
+    sqes[word] = OPCODE.asyncCancel;
+    sqes[word + 1] = -1;
+    sqes[word + 4] = targetLo;
+    sqes[word + 5] = targetHi;
+    sqes[word + 8] = userLo;
+    sqes[word + 9] = userHi;
     return true;
   }
 
@@ -233,7 +209,7 @@ export class Ring implements Disposable {
    */
   reap(out: Int32Array, max: number): number {
     this.#mustBeOpen();
-    if (!(max >= 0 && out.length >= max * CQE_WORDS))
+    if (!(max >= 0 && out.length >= max * COMPLETION_WORDS))
       throw new RangeError(`max: ${max}, room: ${out.length} words`);
     let count = this.#copy(out, 0, max);
     while (count < max && this.#flush()) {
@@ -254,7 +230,7 @@ export class Ring implements Disposable {
    */
   peek(out: Int32Array, max: number): number {
     this.#mustBeOpen();
-    if (!(max >= 0 && out.length >= max * CQE_WORDS))
+    if (!(max >= 0 && out.length >= max * COMPLETION_WORDS))
       throw new RangeError(`max: ${max}, room: ${out.length} words`);
     const count = this.#look(out, 0, max);
     faultCompletions(out, count);
@@ -269,10 +245,9 @@ export class Ring implements Disposable {
    */
   advance(count: number): void {
     this.#mustBeOpen();
-    const ready =
-      (Atomics.load(this.#rings, this.#cqTailWord) - (this.#rings[this.#cqHeadWord] as number)) | 0;
+    const ready = this.queues.completed;
     if (!(count >= 0 && count <= ready)) throw new RangeError(`count: ${count}, ready: ${ready}`);
-    if (count > 0) this.#take(count);
+    if (count > 0) this.queues.retire(count);
   }
 
   /**
@@ -335,7 +310,7 @@ export class Ring implements Disposable {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#native.ringClose(this.id);
-    this.#rings = this.#sqes = NO_WORDS;
+    this.queues.close();
     this.#registered = [];
   }
 
@@ -349,12 +324,12 @@ export class Ring implements Disposable {
 
   #enter(waitFor: number): number {
     this.#mustBeOpen();
-    const rings = this.#rings;
-    Atomics.store(rings, this.#sqTailWord, this.#tail);
+    const { queues } = this;
+    queues.publish();
     let submitted = 0;
     // More than one round only if the kernel refused an entry: it stops there, having made its completion.
     for (;;) {
-      const pending = (this.#tail - (rings[this.#sqHeadWord] as number)) | 0;
+      const { pending } = queues;
       if (pending === 0 && (waitFor === 0 || submitted > 0)) return submitted;
       const taken = this.#native.ringEnter(this.id, pending, waitFor, 0);
       if (taken < 0) return submitted > 0 ? submitted : taken;
@@ -363,44 +338,32 @@ export class Ring implements Disposable {
     }
   }
 
-  #queued(): number {
-    return (Atomics.load(this.#rings, this.#cqTailWord) - (this.#rings[this.#cqHeadWord] as number)) | 0;
-  }
-
   /** Has the kernel bring what it kept back. @returns whether there was something to bring */
   #flush(): boolean {
-    const flags = this.#rings[this.#sqFlagsWord] as number;
-    return (flags & SQ_FLAGS_ENTER_TO_REAP) !== 0 && this.#native.ringEnter(this.id, 0, 0, 1) >= 0;
+    return this.queues.mustEnterToReap && this.#native.ringEnter(this.id, 0, 0, 1) >= 0;
   }
 
   /** Copies and takes, from index `from` of `out` on. */
   #copy(out: Int32Array, from: number, max: number): number {
     const count = this.#look(out, from, max);
-    if (count > 0) this.#take(count);
+    if (count > 0) this.queues.retire(count);
     return count;
   }
 
   #look(out: Int32Array, from: number, max: number): number {
-    const rings = this.#rings;
-    const head = rings[this.#cqHeadWord] as number;
-    const ready = (Atomics.load(rings, this.#cqTailWord) - head) | 0;
-    const count = Math.min(ready, max - from);
-    let target = from * CQE_WORDS;
+    const { queues } = this;
+    const { words, head } = queues;
+    const count = Math.min(queues.completed, max - from);
+    let target = from * COMPLETION_WORDS;
     for (let index = 0; index < count; index++) {
-      const word = this.#cqesWord + ((head + index) & this.#cqMask) * CQE_WORDS;
-      out[target] = rings[word] as number;
-      out[target + 1] = rings[word + 1] as number;
-      out[target + 2] = rings[word + 2] as number;
-      out[target + 3] = rings[word + 3] as number;
-      target += CQE_WORDS;
+      const word = queues.completionAt(head + index);
+      out[target] = words[word] as number;
+      out[target + 1] = words[word + 1] as number;
+      out[target + 2] = words[word + 2] as number;
+      out[target + 3] = words[word + 3] as number;
+      target += COMPLETION_WORDS;
     }
     return count;
-  }
-
-  /** Only when they are safe: behind the head the kernel may write. */
-  #take(count: number): void {
-    const head = this.#rings[this.#cqHeadWord] as number;
-    Atomics.store(this.#rings, this.#cqHeadWord, (head + count) | 0);
   }
 
   #register(

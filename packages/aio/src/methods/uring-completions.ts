@@ -5,14 +5,16 @@
  * seen, then the callbacks run. A reaper may die anywhere in between: a completion that was recorded and not yet taken
  * out is met again by the next reaper and told by the handle's state, generation or missing part.
  */
-import { ForeignRing } from "@millrace/io-uring";
+import { ForeignRing, hasCompletionFault } from "@millrace/io-uring";
+import type { Ring } from "@millrace/io-uring";
 
 import { isTransient, settle } from "../execute.js";
 import type { ExecutionContext } from "../execute.js";
-import { HANDLE_STATE, STATE_MASK } from "../handle-state.js";
-import { BACKEND, HANDLE } from "../layout.js";
+import { HANDLE_STATE, STATE_BITS, STATE_MASK } from "../handle-state.js";
+import { BACKEND, byteAt, HANDLE, META } from "../layout.js";
 import type { MethodContext } from "../method.js";
 import { FLAG } from "../operations.js";
+import type { OwnHandles } from "../own-handles.js";
 
 /** Completions taken in one pass. */
 const REAP_MAX = 32;
@@ -24,6 +26,9 @@ export const GENERATION_MASK = 0x0fff_ffff;
 /** Bits of a handle's `partsLeft`. */
 export const OPERATION_PART = 1;
 export const LINKED_PART = 2;
+
+/** No raw result: those are not below -4095. */
+const NOT_OVER = -(2 ** 31);
 
 /** Completions of one ring, for whoever reaps it. */
 export interface Completions {
@@ -56,7 +61,9 @@ export function drainRing(context: DrainContext, ring: Completions): number {
     for (let index = 0; index < count; index++) {
       const at = index * COMPLETION_WORDS;
       const handle = out[at] as number;
-      if (!accept(context, handle, out[at + 1] as number, out[at + 2] as number)) continue;
+      const raw = resultOf(context, handle, out[at + 1] as number, out[at + 2] as number);
+      if (raw === NOT_OVER) continue;
+      completer.record(handle, raw);
       recorded[known] = handle;
       known += 1;
     }
@@ -67,43 +74,86 @@ export function drainRing(context: DrainContext, ring: Completions): number {
   return completed;
 }
 
-/** Records one completion. @returns whether its I/O is COMPLETED_IO by it */
-function accept(context: DrainContext, handle: number, userHigh: number, result: number): boolean {
+/**
+ * Completes what the own ring of this thread's backend has ready. The caller holds the ring's lock.
+ *
+ * In one go for each I/O, from the completion to IDLE: whoever comes after a death in between meets the same completions
+ * again, and tells those that are done by their generation. The kernel hears of them afterwards, which is the fence after
+ * which sleepers are looked for. As callbacks may take their time, they are looked for after each I/O as well.
+ *
+ * @returns I/Os completed
+ */
+export function drainOwnRing(context: DrainContext, own: OwnHandles, backend: number, ring: Ring): number {
+  if (hasCompletionFault()) return drainRing(context, ring);
   const { table, completer } = context;
-  if (handle < 0 || handle >= table.count) return false;
+  const { queues } = ring;
+  let left = ring.ready;
+  let completed = 0;
+  while (left > 0) {
+    const count = Math.min(left, REAP_MAX);
+    const { words, head } = queues;
+    let known = 0;
+    for (let index = 0; index < count; index++) {
+      const at = queues.completionAt(head + index);
+      const handle = words[at] as number;
+      const raw = resultOf(context, handle, words[at + 1] as number, words[at + 2] as number);
+      if (raw === NOT_OVER) continue;
+      completer.completeOwn(own, handle, raw);
+      if (table.mayHaveSleepers(backend)) table.wakeIfSlept(handle);
+      recorded[known] = handle;
+      known += 1;
+    }
+    queues.retire(count);
+    left -= count;
+    completed += known;
+    if (!table.hasSleepers(backend)) continue;
+    for (let index = 0; index < known; index++) table.wakeIfSlept(recorded[index] as number);
+  }
+  return completed;
+}
+
+/** The raw result of an I/O by one of its completions; NOT_OVER if another is still to come, or it is not this I/O's. */
+function resultOf(context: DrainContext, handle: number, userHigh: number, result: number): number {
+  const { table } = context;
+  if (handle < 0 || handle >= table.count) return NOT_OVER;
   const at = table.at(handle);
   const { words } = table;
   // Plain: the ring's lock and the completion itself come after whatever was stored here.
   const word = words[at] as number;
   // One that was recorded before its reaper died, or a stray of an earlier life.
-  if ((word & STATE_MASK) !== HANDLE_STATE.submitted) return false;
-  if (word >>> 4 !== (userHigh & GENERATION_MASK)) return false;
+  if ((word & STATE_MASK) !== HANDLE_STATE.submitted) return NOT_OVER;
+  if (word >>> STATE_BITS !== (userHigh & GENERATION_MASK)) return NOT_OVER;
+  const raw = isSynced(words[at + HANDLE.meta] as number) ? joinParts(context, at, userHigh, result) : result;
+  return raw < 0 && isTransient(raw) ? settle(context, handle, raw) : raw;
+}
+
+function isSynced(meta: number): boolean {
+  return (meta & ((FLAG.thenDataSync | FLAG.thenSync) << META.flags)) !== 0;
+}
+
+/**
+ * A linked write and sync as one result: the write's, unless it was whole and the sync failed. NOT_OVER before both are
+ * there.
+ */
+function joinParts({ table, faults }: DrainContext, at: number, userHigh: number, result: number): number {
+  const { words } = table;
   const isSyncPart = (userHigh & SYNC_PART) !== 0;
   words[at + (isSyncPart ? HANDLE.syncPart : HANDLE.firstPart)] = result;
   // A bit each, not a count: a reaper may die here, and then the same completion is seen again.
   const partsLeft = (words[at + HANDLE.partsLeft] as number) & ~(isSyncPart ? LINKED_PART : OPERATION_PART);
   words[at + HANDLE.partsLeft] = partsLeft;
   if (partsLeft !== 0) {
-    const { faults } = context;
     if (faults.isArmed) {
-      faults.holdHere("part", words[at + HANDLE.operation] as number, words[at + HANDLE.fd] as number);
+      const operation = byteAt(words[at + HANDLE.meta] as number, META.operation);
+      faults.holdHere("part", operation, words[at + HANDLE.fd] as number);
     }
-    return false;
+    return NOT_OVER;
   }
-  const isSynced = (words[at + HANDLE.flags] as number) & (FLAG.thenDataSync | FLAG.thenSync);
-  const raw = isSynced === 0 ? result : joinParts(words, at);
-  completer.record(handle, isTransient(raw) ? settle(context, handle, raw) : raw);
-  return true;
-}
-
-/** A linked write and sync as one result: the write's, unless it was whole and the sync failed. */
-function joinParts(words: Int32Array, at: number): number {
   const written = words[at + HANDLE.firstPart] as number;
   const synced = words[at + HANDLE.syncPart] as number;
   const isWhole = written === (words[at + HANDLE.lengthBytes] as number);
   return isWhole && synced < 0 ? synced : written;
 }
-
 /** Another thread's ring; undefined if it has closed it. */
 export function attachIfOpen(id: number): ForeignRing | undefined {
   try {

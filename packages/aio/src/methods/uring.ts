@@ -25,8 +25,8 @@ import type { RingPoll } from "@millrace/io-uring";
 import { AioError } from "../errors.js";
 import { settle } from "../execute.js";
 import type { FileLease } from "../file-table.js";
-import { HANDLE_STATE } from "../handle-state.js";
-import { BACKEND, HANDLE, HEADER, SUBMIT_BATCH, VECTOR } from "../layout.js";
+import { HANDLE_STATE, STATE_BITS } from "../handle-state.js";
+import { BACKEND, byteAt, HANDLE, HEADER, LENGTHS, META, SUBMIT_BATCH, VECTOR } from "../layout.js";
 import type { Layout } from "../layout.js";
 import type { EventSource, IoMethod, MethodContext } from "../method.js";
 import { lock, tryLock, unlock } from "../mutex.js";
@@ -36,6 +36,7 @@ import { WAIT_EVENT } from "../wait-events.js";
 import {
   announceEntered,
   attachIfOpen,
+  drainOwnRing,
   drainRing,
   GENERATION_MASK,
   LINKED_PART,
@@ -49,6 +50,7 @@ const OFFLOAD_ABOVE = 4;
 const FIXED_FILES_MAX = 4096;
 /** Longest sleep for another thread's submission before looking whether the system has stopped. */
 const LOOK_FOR_STOP_MS = 100;
+const TWO_32 = 2 ** 32;
 const EAGAIN = -constants.errno.EAGAIN;
 const EBUSY = -constants.errno.EBUSY;
 const EBADF = -constants.errno.EBADF;
@@ -100,20 +102,18 @@ export class UringMethod implements IoMethod {
   }
 
   submit(handles: Int32Array, count: number): void {
+    const { table, faults, completer } = this.#context;
     const inFlight = this.#context.inFlight();
-    for (let index = 0; index < count; index++) {
+    const last = handles[count - 1] as number;
+    const accepted = this.#context.markSubmitted(handles, count);
+    for (let index = 0; index < accepted; index++) {
       const handle = handles[index] as number;
-      if (!this.#context.markSubmitted(handle)) continue;
-      const struck = this.#struck(handle);
-      if (struck !== undefined) this.#context.completer.complete(handle, struck);
+      const struck = faults.isArmed ? this.#struck(handle) : undefined;
+      if (struck !== undefined) completer.complete(handle, struck);
       else this.#prepare(handle, index, inFlight + index);
     }
-    const { table, faults } = this.#context;
-    const last = handles[count - 1] as number;
     const entered = table.get(last, HANDLE.submitTick) + 1;
-    if (faults.isArmed) {
-      faults.holdHere("submitted", table.get(last, HANDLE.operation), table.get(last, HANDLE.fd));
-    }
+    if (faults.isArmed) faults.holdHere("submitted", table.operation(last), table.get(last, HANDLE.fd));
     this.#enter();
     announceEntered(table.words, this.#at, entered);
   }
@@ -124,10 +124,15 @@ export class UringMethod implements IoMethod {
     // A thread that has the lock completes everything there is, and rings our bell.
     if (!tryLock(words, this.#at + BACKEND.ringLock, this.#context.backend + 1)) return 0;
     try {
-      return drainRing(this.#context, this.#ring);
+      return this.#drainOwn();
     } finally {
       unlock(words, this.#at + BACKEND.ringLock);
     }
+  }
+
+  #drainOwn(): number {
+    const { own, backend } = this.#context;
+    return drainOwnRing(this.#context, own, backend, this.#ring);
   }
 
   waitOne(handle: number, generation: number): void {
@@ -145,7 +150,7 @@ export class UringMethod implements IoMethod {
         entered = Atomics.load(words, ownerAt + BACKEND.entered);
         if (table.generation(handle) !== generation || table.state(handle) !== HANDLE_STATE.submitted) return;
         if (ring === undefined) return;
-        if (ring.ready > 0) drainRing(this.#context, ring);
+        if (ring.ready > 0) this.#drain(ring);
         else if (!mayBlock) throw wouldBlock();
         else if (owner !== backend && ((entered - table.get(handle, HANDLE.submitTick)) | 0) <= 0) break;
         else this.#block(ring);
@@ -154,6 +159,11 @@ export class UringMethod implements IoMethod {
       unlock(words, lockAt);
     }
     this.#awaitEntered(ownerAt, entered);
+  }
+
+  #drain(ring: Ring | ForeignRing): void {
+    if (ring === this.#ring) this.#drainOwn();
+    else drainRing(this.#context, ring);
   }
 
   /**
@@ -209,8 +219,8 @@ export class UringMethod implements IoMethod {
   /** The result that a fault has in place of an I/O's. */
   #struck(handle: number): number | undefined {
     const { table, faults } = this.#context;
-    const operation = table.get(handle, HANDLE.operation);
-    if (!faults.isArmed || operation === OPERATION.nop) return undefined;
+    const operation = table.operation(handle);
+    if (operation === OPERATION.nop) return undefined;
     const struck = faults.strike("instead", operation, table.get(handle, HANDLE.fd));
     return struck === undefined ? undefined : settle(this.#context, handle, struck);
   }
@@ -219,12 +229,11 @@ export class UringMethod implements IoMethod {
     const { table } = this.#context;
     const at = table.at(handle);
     const { words } = table;
-    const flags = words[at + HANDLE.flags] as number;
-    const userHigh = ((words[at] as number) >>> 4) & GENERATION_MASK;
-    words[at + HANDLE.partsLeft] = OPERATION_PART;
-    const operation = words[at + HANDLE.operation] as number;
+    const meta = words[at + HANDLE.meta] as number;
+    const userHigh = ((words[at] as number) >>> STATE_BITS) & GENERATION_MASK;
+    const operation = byteAt(meta, META.operation);
     if (operation === OPERATION.nop) {
-      this.#put(OPCODE.nop, 0, -1, 0, 0, 0, 0, 0, handle, userHigh);
+      this.#put(OPCODE.nop, 0, -1, 0, 0, 0, 0, 0, 0, handle, userHigh);
       return;
     }
     const isFixed = this.#isFixedFile(at);
@@ -232,9 +241,10 @@ export class UringMethod implements IoMethod {
     const fd = words[at + (isFixed ? HANDLE.fileSlot : HANDLE.fd)] as number;
     if (operation === OPERATION.fsync || operation === OPERATION.fdatasync) {
       const dataOnly = operation === OPERATION.fdatasync ? FSYNC_DATASYNC : 0;
-      this.#put(OPCODE.fsync, fileFlag, fd, 0, 0, 0, dataOnly, 0, handle, userHigh);
+      this.#put(OPCODE.fsync, fileFlag, fd, 0, 0, 0, 0, dataOnly, 0, handle, userHigh);
       return;
     }
+    const flags = byteAt(meta, META.flags);
     const isOffloaded = (flags & FLAG.buffered) !== 0 && inFlight > OFFLOAD_ABOVE;
     const isSynced = (flags & (FLAG.thenDataSync | FLAG.thenSync)) !== 0;
     const sqeFlags = fileFlag | (isOffloaded ? SQE.async : 0) | (isSynced ? SQE.link : 0);
@@ -242,7 +252,7 @@ export class UringMethod implements IoMethod {
     this.#putTransfer(handle, index, operation === OPERATION.writev, sqeFlags, fd, userHigh);
     if (isSynced) {
       const dataOnly = (flags & FLAG.thenDataSync) !== 0 ? FSYNC_DATASYNC : 0;
-      this.#put(OPCODE.fsync, fileFlag, fd, 0, 0, 0, dataOnly, 0, handle, userHigh | SYNC_PART);
+      this.#put(OPCODE.fsync, fileFlag, fd, 0, 0, 0, 0, dataOnly, 0, handle, userHigh | SYNC_PART);
     }
   }
 
@@ -269,8 +279,9 @@ export class UringMethod implements IoMethod {
   ): void {
     const { table, segments } = this.#context;
     const { words } = table;
-    const count = table.get(handle, HANDLE.vectorLength);
-    const position = table.offsetBytes(handle);
+    const at = table.at(handle);
+    const count = byteAt(words[at + HANDLE.lengths] as number, LENGTHS.vectors);
+    const [low, high] = [words[at + HANDLE.offsetLow] as number, words[at + HANDLE.offsetHigh] as number];
     const first = table.vectorAt(handle, 0);
     if (count === 1) {
       const segment = words[first + VECTOR.segment] as number;
@@ -284,38 +295,54 @@ export class UringMethod implements IoMethod {
         : isFixed
           ? OPCODE.readFixed
           : OPCODE.read;
-      this.#put(opcode, sqeFlags, fd, position, address, length, 0, isFixed ? segment : 0, handle, userHigh);
+      const bufIndex = isFixed ? segment : 0;
+      this.#put(opcode, sqeFlags, fd, low, high, address, length, 0, bufIndex, handle, userHigh);
       return;
     }
     const iovecs = this.#iovecs[index] as IovecTable;
     for (let piece = 0; piece < count; piece++) {
-      const at = first + piece * VECTOR.words;
-      const base = segments.address(words[at + VECTOR.segment] as number);
-      iovecs.set(piece, base + (words[at + VECTOR.offset] as number), words[at + VECTOR.length] as number);
+      const pieceAt = first + piece * VECTOR.words;
+      const base = segments.address(words[pieceAt + VECTOR.segment] as number);
+      const length = words[pieceAt + VECTOR.length] as number;
+      iovecs.set(piece, base + (words[pieceAt + VECTOR.offset] as number), length);
     }
     const opcode = isWrite ? OPCODE.writev : OPCODE.readv;
     const address = this.#iovecAddresses[index] as number;
-    this.#put(opcode, sqeFlags, fd, position, address, count, 0, 0, handle, userHigh);
+    this.#put(opcode, sqeFlags, fd, low, high, address, count, 0, 0, handle, userHigh);
   }
 
   #put(
     opcode: number,
     sqeFlags: number,
     fd: number,
-    offset: number,
+    low: number,
+    high: number,
     address: number,
     length: number,
     rwFlags: number,
     bufIndex: number,
-    userLow: number,
+    user: number,
     userHigh: number,
   ): void {
-    const ring = this.#ring;
-    if (!ring.prepare(opcode, sqeFlags, fd, offset, address, length, rwFlags, bufIndex, userLow, userHigh)) {
+    const { queues } = this.#ring;
+    const at = queues.claim();
+    if (at < 0) {
       // Never: the queue has two entries for each handle, and is emptied by each submission.
       this.#context.panic(PANIC.submitFailed);
       throw new AioError("ERR_AIO_PANIC", "the submission queue is full");
     }
+    const { entries } = queues;
+    entries[at] = opcode | (sqeFlags << 8);
+    entries[at + 1] = fd;
+    entries[at + 2] = low;
+    entries[at + 3] = high;
+    entries[at + 4] = address;
+    entries[at + 5] = address / TWO_32;
+    entries[at + 6] = length;
+    entries[at + 7] = rwFlags;
+    entries[at + 8] = user;
+    entries[at + 9] = userHigh;
+    entries[at + 10] = bufIndex;
   }
 
   /** Hands everything to the kernel. What it does not take is fatal: those handles are SUBMITTED already. */

@@ -7,7 +7,7 @@
  */
 import { executeNow, settle } from "../execute.js";
 import type { HoldPoint } from "../faults.js";
-import { HANDLE, SUBMIT_BATCH } from "../layout.js";
+import { HANDLE } from "../layout.js";
 import type { Layout } from "../layout.js";
 import type { IoMethod, MethodContext } from "../method.js";
 import { FLAG } from "../operations.js";
@@ -18,8 +18,6 @@ import { WorkerQueue } from "../worker-queue.js";
 export function createWorkerMethod(context: MethodContext, layout: Layout, registry: AioRegistry): IoMethod {
   const { table, completer } = context;
   const queue = new WorkerQueue(table.words, layout, context.backend + 1, context.mayBlock);
-
-  const open = new Int32Array(SUBMIT_BATCH);
 
   /** With the lock held, and gives it back. @returns how many fitted */
   function enqueue(handles: Int32Array, count: number): number {
@@ -34,20 +32,16 @@ export function createWorkerMethod(context: MethodContext, layout: Layout, regis
   }
 
   function holdAt(point: HoldPoint, handle: number): void {
-    context.faults.holdHere(point, table.get(handle, HANDLE.operation), table.get(handle, HANDLE.fd));
+    context.faults.holdHere(point, table.operation(handle), table.get(handle, HANDLE.fd));
   }
 
   function submit(handles: Int32Array, count: number): void {
-    let accepted = 0;
-    for (let index = 0; index < count; index++) {
-      const handle = handles[index] as number;
-      if (context.markSubmitted(handle)) open[accepted++] = handle;
-    }
+    const accepted = context.markSubmitted(handles, count);
     if (accepted === 0) return;
-    if (context.faults.isArmed) holdAt("submitted", open[0] as number);
-    const queued = queue.lock() ? enqueue(open, accepted) : 0;
+    if (context.faults.isArmed) holdAt("submitted", handles[0] as number);
+    const queued = queue.lock() ? enqueue(handles, accepted) : 0;
     for (let index = queued; index < accepted; index++) {
-      const handle = open[index] as number;
+      const handle = handles[index] as number;
       completer.complete(handle, settle(context, handle, executeNow(context, handle)));
     }
   }
@@ -55,9 +49,9 @@ export function createWorkerMethod(context: MethodContext, layout: Layout, regis
   return {
     name: "worker",
     needsSynchronousExecution(handle) {
-      if ((table.get(handle, HANDLE.flags) & FLAG.referencesLocal) !== 0) return true;
+      if ((table.flags(handle) & FLAG.referencesLocal) !== 0) return true;
       if (queue.workerMask === 0) return true;
-      return registry.targetOf(table.get(handle, HANDLE.targetId))?.reopen === undefined;
+      return registry.targetOf(table.targetId(handle))?.reopen === undefined;
     },
     submit,
     close: () => undefined,
