@@ -21,6 +21,7 @@ const FLOORS: Readonly<Record<string, number>> = {
   "pg-wire": 1,
   aio: 2,
   "buffer-manager": 3,
+  "read-stream": 4,
   "wal-acceptor": 6,
   "wal-proposer": 6,
   server: 7,
