@@ -5,7 +5,7 @@
  */
 import { threadId, isMainThread } from "node:worker_threads";
 import { attachBackend } from "@millrace/aio";
-import type { AioBackend, BackendOptions, IoScope } from "@millrace/aio";
+import type { AioBackend, AioRegistry, BackendOptions, IoScope } from "@millrace/aio";
 import type { PoolMemory } from "@millrace/aligned-buffers";
 
 import { BufferError } from "./errors.js";
@@ -13,6 +13,7 @@ import type { FileLayer, WalHooks } from "./file-layer.js";
 import { BufferHeaders } from "./headers.js";
 import { BACKEND, BACKEND_KINDS, HEADER } from "./layout.js";
 import type { BackendKind, PoolLayout } from "./layout.js";
+import { OwnBuffersHolder } from "./own-buffers.js";
 import { Pins } from "./pins.js";
 import type { PoolHook, PoolPoint } from "./points.js";
 import { checkPoolPanic, openPool } from "./pool-core.js";
@@ -60,6 +61,8 @@ export interface BackendContext {
   readonly files: FileLayer;
   readonly wal: WalHooks;
   readonly mayBlock: boolean;
+  /** Its buffers for temporary relations, as the callbacks of their reads find them. */
+  readonly ownBuffers: OwnBuffersHolder;
   /** Reaches a control point. */
   readonly reach: (point: PoolPoint, buffer: number) => void;
 }
@@ -87,7 +90,14 @@ export function attachContext(shared: PoolShared, options: AttachOptions): Backe
   words[at + BACKEND.kind] = BACKEND_KINDS.indexOf(options.kind ?? "client backend");
   const headers = new BufferHeaders(words, layout, at, mayBlock);
   const { hook } = options;
-  const aio = attachIo(shared, options, mayBlock, at, words);
+  const reach: BackendContext["reach"] =
+    hook === undefined ? () => undefined : (point, buffer) => hook(point, id, buffer);
+  const ownBuffers = new OwnBuffersHolder();
+  const registry = createPoolRegistry(shared, {
+    own: ownBuffers,
+    hook: hook === undefined ? undefined : (buffer) => reach("read:completing", buffer),
+  });
+  const aio = attachIo(shared, registry, { ...options.aio, mayBlock }, at, words);
   return {
     ...view,
     id,
@@ -101,19 +111,20 @@ export function attachContext(shared: PoolShared, options: AttachOptions): Backe
     files: options.files(aio, shared),
     wal: options.wal ?? NO_WAL,
     mayBlock,
-    reach: hook === undefined ? () => undefined : (point, buffer) => hook(point, id, buffer),
+    ownBuffers,
+    reach,
   };
 }
 
 function attachIo(
   shared: PoolShared,
-  options: AttachOptions,
-  mayBlock: boolean,
+  registry: AioRegistry,
+  options: BackendOptions,
   at: number,
   words: Int32Array,
 ): AioBackend {
   try {
-    return attachBackend(shared.aio, createPoolRegistry(shared), { ...options.aio, mayBlock });
+    return attachBackend(shared.aio, registry, options);
   } catch (error) {
     Atomics.store(words, at + BACKEND.inUse, 0);
     throw error;

@@ -9,6 +9,7 @@ export type BufferErrorCode =
   | "ERR_BUFFER_BAD_ID" // not the number of a buffer of this pool, or the backend has no pin on it
   | "ERR_BUFFER_CLOSED" // the backend has left the pool, or the pool is closed
   | "ERR_BUFFER_FILE" // a data file is missing, or could not be opened or extended; `cause` says why
+  | "ERR_BUFFER_INVALID_PAGE" // pages were read and are not valid: their header or checksum is wrong
   | "ERR_BUFFER_LIMIT" // a fixed table of the pool is full
   | "ERR_BUFFER_PANIC" // a thread died inside an update of shared state: nothing in the pool can be trusted any more
   | "ERR_BUFFER_POISONED" // an earlier sync of a data file failed: what is durable is unknown, recover with a new pool
@@ -34,5 +35,20 @@ export class DumpFormatError extends BufferError {
   constructor(line: number, message: string) {
     super("ERR_BUFFER_BAD_DUMP", `the list of pages is damaged at line ${line}: ${message}`);
     this.line = line;
+  }
+}
+
+/** Pages that were read and are not valid: which is the first, and how many of the read's. */
+export class InvalidPageError extends BufferError {
+  override readonly name = "InvalidPageError";
+  /** The first such block. */
+  readonly block: number;
+  /** Pages of the read that are not valid; 127 for more. */
+  readonly pages: number;
+
+  constructor(message: string, block: number, pages: number) {
+    super("ERR_BUFFER_INVALID_PAGE", message);
+    this.block = block;
+    this.pages = pages;
   }
 }

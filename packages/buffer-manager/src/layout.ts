@@ -16,6 +16,7 @@
  * | headers    | a line for each buffer     | see buffer-state.ts                                                  |
  * | backends   | four lines, a pin bitmap   | the backend; its wake words by others                                |
  * | statistics | float64s for each backend  | the backend; those of the whole pool under the header's statistics lock |
+ * | failures   | two words an entry         | whoever read a page whose checksum is wrong, by atomic operations    |
  */
 import assert from "node:assert/strict";
 
@@ -127,6 +128,9 @@ export const BACKEND = {
   words: 64,
 } as const;
 
+/** Databases whose checksum failures are counted each by itself, two entries apart. */
+export const CHECKSUM_FAILURES_ENTRIES = 64;
+
 /** Content locks a backend may hold at a time; PostgreSQL allows 200, nobody needs more than a few. */
 export const HELD_LOCKS_MAX: number = BACKEND.words - BACKEND.held;
 
@@ -168,6 +172,8 @@ export interface PoolLayout {
   readonly totalsAt: number;
   /** Index of a set for each kind: what had been counted when the counters were last reset, and behind them when. */
   readonly baselinesAt: number;
+  /** First word of the table of checksum failures. */
+  readonly checksumFailuresAt: number;
 }
 
 function aligned(words: number): number {
@@ -194,11 +200,12 @@ export function computePoolLayout(
   const totalsAt = statisticsWord / 2 + backends * statisticsDoubles;
   const baselinesAt = totalsAt + BACKEND_KINDS.length * statisticsDoubles;
   const doubles = (backends + 2 * BACKEND_KINDS.length) * statisticsDoubles + 1;
+  const checksumFailuresAt = aligned(statisticsWord + doubles * 2);
   return {
     buffersMax,
     backends,
     bucketMask: buckets - 1,
-    words: aligned(statisticsWord + doubles * 2),
+    words: aligned(checksumFailuresAt + CHECKSUM_FAILURES_ENTRIES * 2),
     strategyAt,
     partitionsAt,
     bucketsAt,
@@ -212,6 +219,7 @@ export function computePoolLayout(
     statisticsDoubles,
     totalsAt,
     baselinesAt,
+    checksumFailuresAt,
   };
 }
 

@@ -16,13 +16,25 @@ import {
 
 import { blockWriteCallbacks } from "./block-write-callbacks.js";
 import { POOL_CALLBACK, POOL_TARGET } from "./io-ids.js";
+import { OwnBuffersHolder } from "./own-buffers.js";
+import { openPool } from "./pool-core.js";
 import type { PoolCore } from "./pool-core.js";
+import { createLocalReadCallbacks, createSharedReadCallbacks } from "./read-callbacks.js";
+import type { CompletionHook } from "./read-callbacks.js";
 import { relationTarget, targetRange } from "./relation-target.js";
 import { PAGE_BYTES } from "./settings.js";
 
+/** What a registry of a backend has that one of another thread has not. */
+export interface BackendRegistryParts {
+  /** Of the buffers for its temporary relations. */
+  readonly own?: OwnBuffersHolder;
+  /** For tests. */
+  readonly hook?: CompletionHook | undefined;
+}
+
 /** The registry of a pool, for this thread. */
-export function createPoolRegistry(core: PoolCore): AioRegistry {
-  void core;
+export function createPoolRegistry(core: PoolCore, parts: BackendRegistryParts = {}): AioRegistry {
+  const view = openPool(core);
   return new AioRegistry()
     .target(FILE_TARGET, fileTarget)
     .target(WAL_TARGET, walTarget)
@@ -32,5 +44,7 @@ export function createPoolRegistry(core: PoolCore): AioRegistry {
       POOL_CALLBACK.blocksRead,
       createBlockCallbacks(POOL_CALLBACK.blocksRead, PAGE_BYTES, { rangeOf: targetRange }),
     )
-    .callback(POOL_CALLBACK.blocksWritten, blockWriteCallbacks);
+    .callback(POOL_CALLBACK.blocksWritten, blockWriteCallbacks)
+    .callback(POOL_CALLBACK.sharedRead, createSharedReadCallbacks(view, parts.hook))
+    .callback(POOL_CALLBACK.localRead, createLocalReadCallbacks(view, parts.own ?? new OwnBuffersHolder()));
 }
