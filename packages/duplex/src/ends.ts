@@ -1,9 +1,10 @@
 /**
  * The two sides of a channel as their users see them: what every kind of channel in this package promises.
  *
- * Values are passed by reference: whoever sends a buffer lends or gives it, as the two sides agree; the channel only
- * keeps a reference until the value is received. Everything happens in one thread. A wait is not work: a promise of
- * this package does not keep the process alive, as only code of the same thread can settle it.
+ * Within a thread, values are passed by reference: whoever sends a buffer lends or gives it, as the two sides agree; the
+ * channel only keeps a reference until the value is received. A wait is not work there: a promise does not keep the
+ * process alive, as only code of the same thread can settle it. Between threads (shared-duplex.ts) values are copied, and a
+ * wait does.
  *
  * Idea: the halves of tokio's mpsc channel as Neon's pageserver uses them, with abort signals for dropped futures.
  */

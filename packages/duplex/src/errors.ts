@@ -6,6 +6,9 @@
  */
 export type DuplexErrorCode =
   | "ERR_CHANNEL_CLOSED" // the value was not sent and never will be; it is in `value`
+  | "ERR_CHANNEL_ATTACHED" // the side of a shared duplex belongs to somebody, or did
+  | "ERR_CHANNEL_WOULD_BLOCK" // a blocking call had to wait in a thread that must not; use the async form
+  | "ERR_MESSAGE_TOO_LARGE" // the value makes a longer frame than a slot has room for; nothing was sent
   | "ERR_GATE_CLOSED" // the gate is closing or closed and admits nobody
   | "ERR_GATE_RELEASED"; // a guard was cloned after its own release
 
@@ -30,6 +33,25 @@ export class ChannelClosedError<T> extends DuplexError {
   constructor(value: T) {
     super("ERR_CHANNEL_CLOSED", "channel is closed");
     this.value = value;
+  }
+}
+
+/** A value whose frame is longer than a slot of the shared duplex. It was not sent; the channel is as before. */
+export class MessageTooLargeError extends DuplexError {
+  override readonly name: string = "MessageTooLargeError";
+  declare readonly code: "ERR_MESSAGE_TOO_LARGE";
+  /** Of the frame. */
+  readonly lengthBytes: number;
+  /** Of a slot. */
+  readonly slotBytes: number;
+
+  constructor(lengthBytes: number, slotBytes: number) {
+    super(
+      "ERR_MESSAGE_TOO_LARGE",
+      `a frame of ${String(lengthBytes)} bytes in slots of ${String(slotBytes)}`,
+    );
+    this.lengthBytes = lengthBytes;
+    this.slotBytes = slotBytes;
   }
 }
 

@@ -7,8 +7,14 @@
  * a signal that lives as long as the process does not collect listeners.
  */
 export class WaitList<Payload, Result> {
+  readonly #onEmpty: (() => void) | undefined;
   #first: Waiter<Payload, Result> | undefined;
   #last: Waiter<Payload, Result> | undefined;
+
+  /** @param onEmpty called when the last waiter has left, shifted or aborted */
+  constructor(onEmpty?: () => void) {
+    this.#onEmpty = onEmpty;
+  }
 
   get isEmpty(): boolean {
     return this.#first === undefined;
@@ -52,6 +58,7 @@ export class WaitList<Payload, Result> {
     waiter.previous = undefined;
     waiter.next = undefined;
     waiter.signal?.removeEventListener("abort", waiter);
+    if (this.#first === undefined) this.#onEmpty?.();
   }
 }
 
