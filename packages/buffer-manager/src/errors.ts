@@ -6,8 +6,9 @@
  */
 export type BufferErrorCode =
   | "ERR_BUFFER_BAD_DUMP" // a list of pages to load is damaged, at a line that is named
-  | "ERR_BUFFER_BAD_ID" // not the number of a buffer of this pool, or the backend has no pin on it
+  | "ERR_BUFFER_BAD_ID" // not the number of a buffer of this pool, or the backend has no pin or lock on it
   | "ERR_BUFFER_BEYOND_EOF_DATA" // a relation is to be extended by a block whose page is in the pool and not empty
+  | "ERR_BUFFER_CLEANUP_WAITER" // another backend waits already for the only pin on the page
   | "ERR_BUFFER_CLOSED" // the backend has left the pool, or the pool is closed
   | "ERR_BUFFER_FILE" // a data file is missing, or could not be opened or extended; `cause` says why
   | "ERR_BUFFER_INVALID_PAGE" // pages were read and are not valid: their header or checksum is wrong
@@ -15,8 +16,10 @@ export type BufferErrorCode =
   | "ERR_BUFFER_LOCAL_IN_USE" // the number of local buffers cannot change any more
   | "ERR_BUFFER_MAX_BLOCKS" // a relation cannot have more blocks
   | "ERR_BUFFER_NO_LOCAL" // all local buffers are pinned
+  | "ERR_BUFFER_NO_UNPINNED" // all buffers are pinned; release some
   | "ERR_BUFFER_PANIC" // a thread died inside an update of shared state: nothing in the pool can be trusted any more
   | "ERR_BUFFER_PINNED_IN_DROP" // a page that is to be dropped is pinned by the backend that drops it
+  | "ERR_BUFFER_PIN_COUNT" // the call needs this backend to have exactly one pin on the page
   | "ERR_BUFFER_POISONED" // an earlier sync of a data file failed: what is durable is unknown, recover with a new pool
   | "ERR_BUFFER_WOULD_BLOCK"; // a blocking call on a thread that must not sleep; use its asynchronous twin
 

@@ -216,8 +216,13 @@ export class BufferHeaders {
 
   /** Makes the tag name nothing. Under the header lock. */
   clearTag(buffer: number): void {
-    this.words.fill(0, this.at(buffer), this.at(buffer) + DESCRIPTOR.block);
-    this.words[this.at(buffer) + DESCRIPTOR.block] = INVALID_BLOCK | 0;
+    const { words } = this;
+    const at = this.at(buffer);
+    words[at + DESCRIPTOR.block] = INVALID_BLOCK | 0;
+    words[at + DESCRIPTOR.relation] = 0;
+    words[at + DESCRIPTOR.fork] = 0;
+    words[at + DESCRIPTOR.database] = 0;
+    words[at + DESCRIPTOR.tablespace] = 0;
   }
 
   /**

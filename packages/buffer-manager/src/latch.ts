@@ -98,8 +98,12 @@ export function* latch(
   }
 }
 
-/** @returns false if the latch has been let go of meanwhile, or was changed: try again */
-function markSleeper(words: Int32Array, at: number, mode: LatchMode): boolean {
+/**
+ * Says that somebody is about to sleep for the latch, on the sequence word that was read before it was tried.
+ *
+ * @returns false if the latch has been let go of meanwhile, or was changed: try again
+ */
+export function markSleeper(words: Int32Array, at: number, mode: LatchMode): boolean {
   const seen = Atomics.load(words, at);
   const isFree = mode === "shared" ? seen >= 0 : (seen & ~SLEEPERS) === 0;
   if (isFree) return false;

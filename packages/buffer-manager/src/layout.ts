@@ -62,7 +62,7 @@ export const HEADER = {
 export const HEADER_WORDS = 64;
 
 export const STRATEGY = {
-  /** Mutex of the free list and of the folding of the hand. */
+  /** Mutex of the free list and of the folding of the hand; the word behind it is the mutex's sequence. */
   lock: 0,
   /** Ever-growing uint32; its own line. */
   hand: 16,
@@ -115,7 +115,7 @@ export const BACKEND = {
   headerIntent: 4,
   /** Buffer + 1 whose pin it is about to change; the bitmap may be behind by this one. */
   pinIntent: 5,
-  /** Content lock it is about to take or give back: buffer + 1. */
+  /** Content lock it is about to take or give back: buffer + 1, negative if exclusive. */
   lockIntent: 6,
   /** Buffer + 1 it pins for a victim, a sync or a cleanup beside the bitmap. */
   victim: 7,

@@ -60,20 +60,24 @@ export function isPermanent(relation: Relation, fork: Fork): boolean {
  * Two rounds of a multiply-xor mix; the block goes in last, so that neighbours of one relation spread.
  */
 export function hashTag(relation: Relation, fork: number, block: number): number {
-  let hash = Math.imul(relation.relation ^ (fork << 29), 0x9e37_79b1);
-  hash ^=
-    Math.imul(relation.database + 0x7f4a_7c15, 0x85eb_ca6b) ^ Math.imul(relation.tablespace, 0xc2b2_ae35);
-  hash = Math.imul(hash ^ (hash >>> 15) ^ block, 0x2c1b_3c6d);
-  hash = Math.imul(hash ^ (hash >>> 12), 0x297a_2d39);
-  return hash ^ (hash >>> 15);
+  return mix(relation.tablespace, relation.database, relation.relation, fork, block);
 }
 
 /** The same of five words. */
 export function hashTagWords(words: Int32Array, at: number): number {
-  const relation = {
-    tablespace: words[at] as number,
-    database: words[at + 1] as number,
-    relation: words[at + 2] as number,
-  };
-  return hashTag(relation, words[at + 3] as number, words[at + 4] as number);
+  return mix(
+    words[at] as number,
+    words[at + 1] as number,
+    words[at + 2] as number,
+    words[at + 3] as number,
+    words[at + 4] as number,
+  );
+}
+
+function mix(tablespace: number, database: number, relation: number, fork: number, block: number): number {
+  let hash = Math.imul(relation ^ (fork << 29), 0x9e37_79b1);
+  hash ^= Math.imul(database + 0x7f4a_7c15, 0x85eb_ca6b) ^ Math.imul(tablespace, 0xc2b2_ae35);
+  hash = Math.imul(hash ^ (hash >>> 15) ^ block, 0x2c1b_3c6d);
+  hash = Math.imul(hash ^ (hash >>> 12), 0x297a_2d39);
+  return hash ^ (hash >>> 15);
 }

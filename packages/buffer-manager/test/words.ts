@@ -12,8 +12,8 @@ import { STATISTICS_DOUBLES } from "../src/statistics.js";
 export interface Words {
   readonly words: Int32Array;
   readonly layout: PoolLayout;
-  headersOf(backend: number): BufferHeaders;
-  pinsOf(backend: number): Pins;
+  readonly headersOf: (backend: number) => BufferHeaders;
+  readonly pinsOf: (backend: number) => Pins;
 }
 
 /** Makes a pool's words. */

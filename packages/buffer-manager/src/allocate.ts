@@ -1,0 +1,112 @@
+/**
+ * Allocation: the buffer of a block, which is the one that has it or one that is made free for it.
+ *
+ * Between finding that no buffer has the block and giving it one, others may do the same; the mapping's mutex decides who was
+ * first, and the loser puts its victim on the free list. "Not found" for a block that has a buffer means that its page is not
+ * valid: it is being read, or could not be. After BufferAlloc of PostgreSQL 18.
+ */
+import { ClockSweep } from "./clock-sweep.js";
+import type { ContentLocks } from "./content-locks.js";
+import { MappingTable } from "./mapping.js";
+import { Mutexes } from "./mutex.js";
+import { ringInUse } from "./ring.js";
+import type { Ring } from "./ring.js";
+import type { Fork, Relation } from "./tag.js";
+import { Victims } from "./victim.js";
+import type { VictimContext, VictimWriter } from "./victim.js";
+import type { Waiting } from "./waiting.js";
+
+/** Allocates buffers for one backend. */
+export class Allocator {
+  /** Whether the page of the buffer that `allocate` returned last is valid. To be read at once: other flows allocate too. */
+  found = false;
+  readonly mapping: MappingTable;
+  readonly sweep: ClockSweep;
+  readonly mutexes: Mutexes;
+  readonly #context: VictimContext;
+  readonly #victims: Victims;
+
+  constructor(context: VictimContext, locks: ContentLocks, writer: VictimWriter) {
+    this.#context = context;
+    this.mutexes = new Mutexes(context);
+    this.mapping = new MappingTable(context);
+    this.sweep = new ClockSweep(context, this.mutexes);
+    const { mutexes, mapping, sweep } = this;
+    this.#victims = new Victims(context, { mutexes, mapping, sweep, locks, writer });
+  }
+
+  /**
+   * Pins the buffer of a block; `found` says whether its page is valid.
+   *
+   * @param context that evictions and writes are charged to, of `CONTEXT`
+   * @returns its index
+   * @throws {BufferError} ERR_BUFFER_NO_UNPINNED; what writing a victim's page throws
+   */
+  *allocate(
+    relation: Relation,
+    fork: Fork,
+    block: number,
+    ring: Ring | null,
+    context: number,
+  ): Waiting<number> {
+    const isRing = ringInUse(ring) !== null;
+    const known = this.mapping.lookupAndPin(relation, fork, block, isRing);
+    if (known >= 0) {
+      this.found = this.mapping.isValid;
+      return known;
+    }
+    const bucket = this.mapping.bucketOf(relation, fork, block);
+    const mutex = this.mapping.mutexOf(bucket);
+    if (!this.mutexes.tryLock(mutex)) yield* this.mutexes.lock(mutex);
+    const present = this.#pinPresent(bucket, relation, fork, block, isRing);
+    this.mutexes.unlock(mutex);
+    if (present >= 0) return present;
+    const victim = yield* this.#victims.get(ring, context);
+    try {
+      this.#context.reach("alloc:before-insert", victim);
+      if (!this.mutexes.tryLock(mutex)) yield* this.mutexes.lock(mutex);
+    } catch (error) {
+      this.giveBack(victim);
+      throw error;
+    }
+    const winner = this.#pinPresent(bucket, relation, fork, block, isRing);
+    if (winner < 0) this.mapping.insert(bucket, relation, fork, block, victim);
+    this.mutexes.unlock(mutex);
+    if (winner >= 0) {
+      this.giveBack(victim);
+      return winner;
+    }
+    this.found = false;
+    return victim;
+  }
+
+  /** Under the mutex. */
+  #pinPresent(bucket: number, relation: Relation, fork: Fork, block: number, isRing: boolean): number {
+    const buffer = this.mapping.find(bucket, relation, fork, block);
+    if (buffer < 0) return buffer;
+    this.mapping.pinLocked(buffer, isRing);
+    this.found = this.mapping.isValid;
+    return buffer;
+  }
+
+  /** A buffer made free for something else than one known block: pinned once, clean, without a tag. */
+  getVictim(ring: Ring | null, context: number): Waiting<number> {
+    return this.#victims.get(ring, context);
+  }
+
+  /** Unpins a victim that is not needed after all, and puts it on the free list. */
+  giveBack(victim: number): void {
+    this.#context.pins.unpin(victim);
+    this.sweep.pushFree(victim);
+  }
+
+  /** Puts a buffer that holds nothing on the free list. */
+  pushFree(buffer: number): void {
+    this.sweep.pushFree(buffer);
+  }
+
+  /** Takes a page out of the pool, see {@link Victims.invalidate}. */
+  invalidateVictim(buffer: number): Waiting<boolean> {
+    return this.#victims.invalidate(buffer);
+  }
+}

@@ -1,0 +1,143 @@
+/**
+ * Victims: buffers made free for another page. One comes pinned once, clean and without a tag.
+ *
+ * What the clock selects is pinned, and then may turn out to be in use after all: somebody found it through its old tag,
+ * dirtied it again, locked it. Then it is let go of and the search goes on; nothing is ever waited for but the write of a
+ * dirty page, whose WAL comes first. After GetVictimBuffer of PostgreSQL 18.
+ */
+import type { BackendContext } from "./backend-context.js";
+import { REFCOUNT_MASK, STATE } from "./buffer-state.js";
+import type { ClockSweep } from "./clock-sweep.js";
+import type { ContentLocks } from "./content-locks.js";
+import type { MappingTable } from "./mapping.js";
+import type { Mutexes } from "./mutex.js";
+import { pageLsn } from "./page-lsn.js";
+import { ringInUse } from "./ring.js";
+import type { Ring } from "./ring.js";
+import { COUNTED } from "./statistics.js";
+import type { Waiting } from "./waiting.js";
+
+/** What writes a victim's page. */
+export interface VictimWriter {
+  /**
+   * Writes a page, its WAL first. The buffer is pinned, its content lock held shared.
+   *
+   * @param context that the write is charged to, of `CONTEXT`
+   */
+  flush(buffer: number, context: number): Waiting<void>;
+  /** After that, without the lock: may have the kernel begin to write back. */
+  flushed?(buffer: number, context: number): void;
+}
+
+/** What finding victims needs of its backend. */
+export type VictimContext = Pick<
+  BackendContext,
+  "words" | "layout" | "headers" | "pins" | "counters" | "frames" | "wal" | "reach" | "id" | "mayBlock"
+>;
+
+/** The parts of a backend that victims are found with. */
+export interface VictimParts {
+  readonly mutexes: Mutexes;
+  readonly mapping: MappingTable;
+  readonly sweep: ClockSweep;
+  readonly locks: ContentLocks;
+  readonly writer: VictimWriter;
+}
+
+/** Finds victims for one backend. */
+export class Victims {
+  readonly #context: VictimContext;
+  readonly #parts: VictimParts;
+
+  constructor(context: VictimContext, parts: VictimParts) {
+    this.#context = context;
+    this.#parts = parts;
+  }
+
+  /**
+   * Makes a buffer free.
+   *
+   * @param context that its write and its eviction are charged to, of `CONTEXT`
+   * @returns its index; pinned once, clean, without a tag
+   * @throws {BufferError} ERR_BUFFER_NO_UNPINNED; what writing a page throws
+   */
+  *get(ring: Ring | null, context: number): Waiting<number> {
+    const { pins } = this.#context;
+    const { sweep } = this.#parts;
+    for (;;) {
+      const buffer = sweep.getVictim(ring);
+      const { isFromRing } = sweep;
+      let isTaken = false;
+      try {
+        isTaken = yield* this.#vacate(buffer, ring, isFromRing, context);
+      } finally {
+        if (!isTaken) pins.unpin(buffer);
+      }
+      if (isTaken) return buffer;
+    }
+  }
+
+  *#vacate(buffer: number, ring: Ring | null, isFromRing: boolean, context: number): Waiting<boolean> {
+    const { headers, counters, reach } = this.#context;
+    const state = headers.state(buffer);
+    reach("victim:selected", buffer);
+    if ((state & STATE.dirty) !== 0) {
+      const isClean = yield* this.#clean(buffer, ring, isFromRing, context);
+      if (!isClean) return false;
+    }
+    if ((state & STATE.valid) !== 0)
+      counters.count(isFromRing ? COUNTED.reuse : COUNTED.evict, context, false);
+    reach("victim:before-invalidate", buffer);
+    return (state & STATE.tagValid) === 0 || (yield* this.invalidate(buffer));
+  }
+
+  /** @returns false if the page is locked, or the ring would rather have another buffer */
+  *#clean(buffer: number, ring: Ring | null, isFromRing: boolean, context: number): Waiting<boolean> {
+    const { locks, writer } = this.#parts;
+    if (!locks.tryLock(buffer, "shared")) return false;
+    try {
+      if (this.#isRejected(buffer, ringInUse(ring), isFromRing)) return false;
+      yield* writer.flush(buffer, context);
+    } finally {
+      locks.unlock(buffer);
+    }
+    writer.flushed?.(buffer, context);
+    return true;
+  }
+
+  #isRejected(buffer: number, ring: Ring | null, isFromRing: boolean): boolean {
+    if (ring === null || !isFromRing) return false;
+    const { headers, frames, wal } = this.#context;
+    const state = headers.lock(buffer);
+    const lsn = pageLsn(frames, buffer);
+    headers.unlock(buffer, state);
+    // What is not in the WAL has an LSN that says nothing about the WAL.
+    const isDurable = (state & STATE.permanent) === 0 || wal.isDurable(lsn);
+    return !isDurable && ring.reject(buffer, isFromRing);
+  }
+
+  /**
+   * Takes the page of a buffer that this flow alone has pinned out of the pool. The pin stays.
+   *
+   * @returns false if it is pinned by others too, also by another flow of this thread, or dirty: nothing was done
+   */
+  *invalidate(buffer: number): Waiting<boolean> {
+    const { headers, pins } = this.#context;
+    const { mapping, mutexes } = this.#parts;
+    const bucket = mapping.bucketOfBuffer(buffer);
+    const mutex = mapping.mutexOf(bucket);
+    if (!mutexes.tryLock(mutex)) yield* mutexes.lock(mutex);
+    try {
+      const state = headers.lock(buffer);
+      const isAlone = (state & REFCOUNT_MASK) === 1 && pins.count(buffer) === 1;
+      if (!isAlone || (state & STATE.dirty) !== 0) {
+        headers.unlock(buffer, state);
+        return false;
+      }
+      mapping.remove(bucket, buffer, 1);
+      return true;
+    } finally {
+      mutexes.unlock(mutex);
+    }
+  }
+}
