@@ -9,6 +9,7 @@ import type { AioBackend, AioRegistry, BackendOptions, IoScope } from "@millrace
 import type { PoolMemory } from "@millrace/aligned-buffers";
 
 import { BufferError } from "./errors.js";
+import type { BufferWarningCode } from "./errors.js";
 import type { FileLayer, WalHooks } from "./file-layer.js";
 import { BufferHeaders } from "./headers.js";
 import { BACKEND, BACKEND_KINDS, HEADER } from "./layout.js";
@@ -32,6 +33,8 @@ export interface AttachOptions {
   readonly wal?: WalHooks;
   /** Whether this thread may sleep. Unless said otherwise worker threads may, the main thread may not. */
   readonly mayBlock?: boolean;
+  /** Hears of what harms nobody now, but should not be. */
+  readonly onWarning?: (code: BufferWarningCode, message: string) => void;
   /** Options of its I/O. */
   readonly aio?: Omit<BackendOptions, "mayBlock">;
   /** What this thread is for; its I/O is counted under it. A client's backend unless said otherwise. */
@@ -63,6 +66,8 @@ export interface BackendContext {
   readonly mayBlock: boolean;
   /** Its buffers for temporary relations, as the callbacks of their reads find them. */
   readonly ownBuffers: OwnBuffersHolder;
+  /** Tells of what harms nobody now, but should not be. */
+  readonly warn: (code: BufferWarningCode, message: string) => void;
   /** Reaches a control point. */
   readonly reach: (point: PoolPoint, buffer: number) => void;
 }
@@ -113,6 +118,7 @@ export function attachContext(shared: PoolShared, options: AttachOptions): Backe
     mayBlock,
     ownBuffers,
     reach,
+    warn: options.onWarning ?? (() => undefined),
   };
 }
 

@@ -23,6 +23,9 @@ export type BufferErrorCode =
   | "ERR_BUFFER_POISONED" // an earlier sync of a data file failed: what is durable is unknown, recover with a new pool
   | "ERR_BUFFER_WOULD_BLOCK"; // a blocking call on a thread that must not sleep; use its asynchronous twin
 
+/** What a backend warns of. */
+export type BufferWarningCode = "BUFFER_LEAKED_PIN"; // a scope or a backend ended with a pin; it was given back
+
 /** Any expected failure of this package. */
 export class BufferError extends Error {
   override readonly name: string = "BufferError";

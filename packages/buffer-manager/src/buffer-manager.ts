@@ -1,0 +1,308 @@
+/**
+ * The buffer manager: what one thread calls to use a pool.
+ *
+ * It turns buffer numbers (from 1; 0 is none) into indexes, notes pins in scopes, and has its parts do the work. Every call
+ * that can have to wait has two forms: `x` sleeps, and is refused on a thread that must not; `xAsync` lets the event loop turn.
+ * What needs no wait is done at once in both.
+ */
+import { attachContext, detachContext } from "./backend-context.js";
+import type { AttachOptions, BackendContext } from "./backend-context.js";
+import { CleanupLocks } from "./cleanup-lock.js";
+import { ContentLocks } from "./content-locks.js";
+import { BufferError } from "./errors.js";
+import type { LatchMode } from "./latch.js";
+import { HEADER } from "./layout.js";
+import { MappingTable } from "./mapping.js";
+import { PageViews } from "./page-views.js";
+import type { PoolShared } from "./pool-core.js";
+import { checkPoolPanic } from "./pool-core.js";
+import { PoolScopes } from "./pool-scope.js";
+import type { PoolScope } from "./pool-scope.js";
+import type { Pins } from "./pins.js";
+import { PIN_SLOTS } from "./pins.js";
+import { pinLimit, ringBuffers, ringKib, usesRing } from "./ring-sizes.js";
+import type { RingKind } from "./ring-sizes.js";
+import { Ring, ringContext, ringInUse } from "./ring.js";
+import { Session } from "./session.js";
+import { COUNTED } from "./statistics.js";
+import { FORK } from "./tag.js";
+import type { Fork, Relation, Tag } from "./tag.js";
+
+/** A thread's part in a pool. For that thread only. */
+export class BufferManager implements Disposable, AsyncDisposable {
+  /** What this backend has set for itself. */
+  readonly session: Session;
+  readonly #context: BackendContext;
+  readonly #words: Int32Array;
+  readonly #pins: Pins;
+  readonly #mapping: MappingTable;
+  readonly #locks: ContentLocks;
+  readonly #cleanup: CleanupLocks;
+  readonly #scopes: PoolScopes;
+  readonly #pages: PageViews;
+  #isAttached = true;
+
+  private constructor(context: BackendContext) {
+    this.#context = context;
+    this.#words = context.words;
+    this.#pins = context.pins;
+    this.session = new Session(context.settings);
+    this.#mapping = new MappingTable(context);
+    this.#locks = new ContentLocks(context);
+    this.#cleanup = new CleanupLocks(context, this.#locks);
+    this.#pages = new PageViews(context.frames, context.layout.buffersMax);
+    this.#scopes = new PoolScopes({
+      releaseLeaked: (buffer) => {
+        this.#releaseLeaked(buffer - 1);
+      },
+      warnOfLeak: (buffer) => {
+        context.warn("BUFFER_LEAKED_PIN", `buffer ${buffer} was still pinned when its scope ended`);
+      },
+    });
+  }
+
+  /**
+   * Makes the calling thread a backend of a pool.
+   *
+   * @throws {BufferError} ERR_BUFFER_LIMIT: all backends are in use; ERR_BUFFER_CLOSED; ERR_BUFFER_PANIC
+   */
+  static attach(shared: PoolShared, options: AttachOptions): BufferManager {
+    return new BufferManager(attachContext(shared, options));
+  }
+
+  // --- pages ---
+
+  /**
+   * Pins a page that is in the pool and valid, without waiting and without I/O.
+   *
+   * @param ring the ring of the scan that reads it, if one does: its hits leave other pages their place
+   * @returns the buffer; 0 if the page would have to be read
+   */
+  tryRead(relation: Relation, block: number, fork: Fork = FORK.main, ring: Ring | null = null): number {
+    this.#check();
+    const mapping = this.#mapping;
+    const buffer = mapping.lookupAndPin(relation, fork, block, ringInUse(ring) !== null);
+    if (buffer < 0) return 0;
+    if (!mapping.isValid) {
+      this.#pins.unpin(buffer);
+      return 0;
+    }
+    this.#context.counters.count(COUNTED.hit, ringContext(ring), false);
+    this.#scopes.current?.remember(buffer + 1);
+    return buffer + 1;
+  }
+
+  /** Pins a buffer once more that this backend has pinned. @throws {BufferError} ERR_BUFFER_BAD_ID: it has not */
+  pinAgain(buffer: number): void {
+    const index = this.#pinned(buffer);
+    this.#pins.pinAgain(index);
+    this.#scopes.current?.remember(buffer);
+  }
+
+  /** Lets go of one pin. @throws {BufferError} ERR_BUFFER_BAD_ID: this backend has none on the buffer */
+  release(buffer: number): void {
+    if (buffer < 1) throw notABuffer(buffer);
+    this.#pins.unpin(buffer - 1);
+    if (this.#scopes.current !== undefined) this.#scopes.forget(buffer);
+  }
+
+  /**
+   * The bytes of a page, borrowed: they belong to another page as soon as the pin is gone. A lock says who may read and write.
+   *
+   * @throws {BufferError} ERR_BUFFER_BAD_ID: this backend has no pin on it
+   */
+  page(buffer: number): Uint8Array<SharedArrayBuffer> {
+    return this.#pages.get(this.#pinned(buffer));
+  }
+
+  /** Which block a buffer holds. @throws {BufferError} ERR_BUFFER_BAD_ID: this backend has no pin on it */
+  tag(buffer: number): Tag {
+    return this.#context.headers.tag(this.#pinned(buffer));
+  }
+
+  // --- locks on pages ---
+
+  /**
+   * Locks a page: "shared" to look at it, "exclusive" to change it.
+   *
+   * @throws {BufferError} ERR_BUFFER_BAD_ID: this backend has no pin on it; ERR_BUFFER_WOULD_BLOCK: it is locked and this
+   *   thread must not sleep, or has itself the lock that it would wait for; ERR_BUFFER_LIMIT: too many locks
+   */
+  lock(buffer: number, mode: LatchMode): void {
+    const index = this.#pinned(buffer);
+    if (this.#locks.tryLock(index, mode)) return;
+    this.#checkSelf(index, mode);
+    this.#context.waiter.run(this.#locks.lock(index, mode));
+  }
+
+  /** As `lock`, without sleeping. */
+  async lockAsync(buffer: number, mode: LatchMode): Promise<void> {
+    const index = this.#pinned(buffer);
+    if (!this.#locks.tryLock(index, mode)) await this.#context.waiter.runAsync(this.#locks.lock(index, mode));
+  }
+
+  /** Locks a page if nobody has it locked against that. @throws {BufferError} ERR_BUFFER_BAD_ID, ERR_BUFFER_LIMIT */
+  tryLock(buffer: number, mode: LatchMode): boolean {
+    return this.#locks.tryLock(this.#pinned(buffer), mode);
+  }
+
+  /** Lets go of the lock that this backend took last on a page. @throws {BufferError} ERR_BUFFER_BAD_ID: it has none */
+  unlock(buffer: number): void {
+    this.#locks.unlock(buffer - 1);
+  }
+
+  /**
+   * Locks a page exclusively as soon as nobody else has it pinned, so that its items may be moved.
+   *
+   * @throws {BufferError} ERR_BUFFER_PIN_COUNT: this backend has not exactly one pin on it; ERR_BUFFER_CLEANUP_WAITER:
+   *   another backend waits for that already; ERR_BUFFER_WOULD_BLOCK
+   */
+  lockForCleanup(buffer: number): void {
+    const index = this.#pinned(buffer);
+    if (this.#cleanup.tryLock(index)) return;
+    this.#checkSelf(index, "exclusive");
+    this.#context.waiter.run(this.#cleanup.lock(index));
+  }
+
+  /** As `lockForCleanup`, without sleeping. */
+  async lockForCleanupAsync(buffer: number): Promise<void> {
+    const index = this.#pinned(buffer);
+    if (!this.#cleanup.tryLock(index)) await this.#context.waiter.runAsync(this.#cleanup.lock(index));
+  }
+
+  /** Takes a cleanup lock if it can be had at once, and this backend has exactly one pin. */
+  tryLockForCleanup(buffer: number): boolean {
+    return this.#cleanup.tryLock(this.#pinned(buffer));
+  }
+
+  /** Whether the exclusive lock that this backend has on a page is as good as a cleanup lock. */
+  isCleanupOk(buffer: number): boolean {
+    return this.#cleanup.isOk(this.#pinned(buffer));
+  }
+
+  // --- limits and rings ---
+
+  /** Buffers in the pool. */
+  get buffersCount(): number {
+    return this.#words[HEADER.low] as number;
+  }
+
+  /** Pins that a backend should not go beyond, so that there are some for everybody. Advisory; can be 0. */
+  pinLimit(): number {
+    return pinLimit(this.buffersCount, this.#context.settings.pinBackends);
+  }
+
+  /** How many of them are left, as if a few were always in use; can be 0. One may always be taken. */
+  additionalPins(): number {
+    return Math.max(0, this.pinLimit() - (this.#pins.overflowCount + PIN_SLOTS));
+  }
+
+  /**
+   * Makes a ring.
+   *
+   * @param kib its size, up to an eighth of the pool: -1 for PostgreSQL's, 0 for none; the pool's setting unless given
+   * @returns null if that comes to less than a page
+   * @throws {RangeError} not a size
+   */
+  ring(kind: RingKind, kib?: number): Ring | null {
+    const { settings } = this.#context;
+    const wish = kib ?? settings.rings[kind];
+    if (!Number.isInteger(wish) || wish < -1) throw new RangeError(`not a ring's size in KiB: ${wish}`);
+    const { combineLimit, effectiveConcurrency } = this.session;
+    const limits = { combineLimit, pinBackends: settings.pinBackends };
+    const size = ringKib(kind, limits, this.buffersCount, effectiveConcurrency, wish);
+    const buffers = ringBuffers(size, this.buffersCount);
+    return buffers === 0 ? null : new Ring(kind, buffers);
+  }
+
+  /** The ring for a sequential scan of so many blocks; null if they are few enough to be cached like any others. */
+  scanRing(blocks: number): Ring | null {
+    return usesRing(blocks, this.buffersCount) ? this.ring("bulkread") : null;
+  }
+
+  // --- scopes and the end ---
+
+  /** Opens a scope, where pins are noted from now on, until it ends. */
+  openScope(): PoolScope {
+    this.#check();
+    return this.#scopes.open();
+  }
+
+  /** Runs `body` in a scope of its own; if it throws, what it has pinned and locked is given back. */
+  scope<T>(body: (scope: PoolScope) => T): T {
+    this.#check();
+    return this.#scopes.run(body);
+  }
+
+  /** Leaves the pool: gives back what is pinned, with a warning, waits for own I/O, closes files. A second call does nothing. */
+  detach(): void {
+    if (!this.#isAttached) return;
+    this.#isAttached = false;
+    const { aio, files } = this.#context;
+    try {
+      this.#releaseAll();
+      files.close();
+      aio.detach();
+    } finally {
+      detachContext(this.#context);
+    }
+  }
+
+  /** As `detach`, without sleeping. */
+  async detachAsync(): Promise<void> {
+    if (!this.#isAttached) return;
+    this.#isAttached = false;
+    const { aio, files } = this.#context;
+    try {
+      this.#releaseAll();
+      await files.closeAsync();
+      await aio.detachAsync();
+    } finally {
+      detachContext(this.#context);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.detach();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.detachAsync();
+  }
+
+  #releaseAll(): void {
+    this.#scopes.endAll();
+    for (const index of this.#pins.buffers()) {
+      this.#context.warn("BUFFER_LEAKED_PIN", `buffer ${index + 1} was still pinned when its backend left`);
+      while (this.#pins.count(index) > 0) this.#releaseLeaked(index);
+    }
+  }
+
+  #releaseLeaked(index: number): void {
+    const count = this.#pins.count(index);
+    if (count === 0) return;
+    if (count === 1) this.#locks.unlockAll(index);
+    this.#pins.unpin(index);
+  }
+
+  #check(): void {
+    if (!this.#isAttached) throw new BufferError("ERR_BUFFER_CLOSED", "this backend has left the pool");
+    checkPoolPanic(this.#words);
+  }
+
+  /** The index of a buffer that this backend has pinned. */
+  #pinned(buffer: number): number {
+    if (buffer < 1 || this.#pins.count(buffer - 1) === 0) throw notABuffer(buffer);
+    return buffer - 1;
+  }
+
+  #checkSelf(index: number, mode: LatchMode): void {
+    if (!this.#locks.wouldWaitForSelf(index, mode)) return;
+    const message = `buffer ${index + 1} is locked by this backend, which would wait for itself`;
+    throw new BufferError("ERR_BUFFER_WOULD_BLOCK", message);
+  }
+}
+
+function notABuffer(buffer: number): BufferError {
+  return new BufferError("ERR_BUFFER_BAD_ID", `this backend has no buffer ${buffer} pinned`);
+}
