@@ -2,9 +2,11 @@
  * The pins of one backend: how often it has each buffer pinned, and the shared count that says so to others once.
  *
  * Invariant: the backend is counted in a buffer's shared reference count exactly while its own count of it is above zero,
- * and the buffer's bit in the backend's bitmap is set. Pinning again costs no atomic operation. Eight counts lie in an
- * array that fits a cache line; when that is full, one of them, in turn, moves to a hash table, and one found there moves
- * back when it is pinned again: a scan that pins few buffers never sees the table. After PostgreSQL's private reference counts.
+ * and the buffer's bit in the backend's bitmap is set. Pinning again costs no atomic operation.
+ *
+ * The own counts are an array over all buffers, of which only the touched pages take memory. PostgreSQL has eight in a cache
+ * line and a hash table for the rest, because its backends are processes with as many such arrays as there are connections;
+ * here an access by index is what makes a hit cheap. The limit of pins is reckoned as there, as if eight were always taken.
  *
  * The bitmap is in shared memory for the supervisor's sake: it says what a dead thread had pinned. The backend's intent
  * word names the one buffer whose bit may not be what the shared count is.
@@ -16,9 +18,8 @@ import { BufferError } from "./errors.js";
 import type { BufferHeaders } from "./headers.js";
 import { BACKEND } from "./layout.js";
 
-/** Counts in the array. */
+/** Pins that the limit of pins takes for granted. */
 export const PIN_SLOTS = 8;
-const NONE = -1;
 
 /** A backend's pins. For one thread. */
 export class Pins {
@@ -26,12 +27,8 @@ export class Pins {
   readonly #words: Int32Array;
   readonly #intentAt: number;
   readonly #bitmapAt: number;
-  /** Buffer of each slot; NONE for a free one. */
-  readonly #buffers: Int32Array = new Int32Array(PIN_SLOTS).fill(NONE);
-  readonly #counts: Int32Array = new Int32Array(PIN_SLOTS);
-  readonly #overflow: Map<number, number> = new Map();
-  #victim = 0;
-  #free = 0;
+  readonly #counts: Int32Array;
+  #pinned = 0;
 
   /** @param backendAt first word of the backend */
   constructor(headers: BufferHeaders, backendAt: number) {
@@ -39,30 +36,31 @@ export class Pins {
     this.#words = headers.words;
     this.#intentAt = backendAt + BACKEND.pinIntent;
     this.#bitmapAt = backendAt + headers.layout.bitmapAt;
+    this.#counts = new Int32Array(headers.layout.buffersMax);
   }
 
-  /** Different buffers in the hash table. */
+  /** Different buffers pinned beyond those that the limit of pins takes for granted. */
   get overflowCount(): number {
-    return this.#overflow.size;
+    return Math.max(0, this.#pinned - PIN_SLOTS);
   }
 
   /** Different buffers pinned. */
   get pinnedCount(): number {
-    let count = this.#overflow.size;
-    for (let slot = 0; slot < PIN_SLOTS; slot++) if (this.#buffers[slot] !== NONE) count += 1;
-    return count;
+    return this.#pinned;
   }
 
-  /** How often this backend has a buffer pinned. */
+  /** How often this backend has a buffer pinned; 0 also for what is no buffer. */
   count(buffer: number): number {
-    const slot = this.#find(buffer);
-    if (slot >= 0) return this.#counts[slot] as number;
-    return this.#overflow.size === 0 ? 0 : (this.#overflow.get(buffer) ?? 0);
+    return this.#counts[buffer] ?? 0;
   }
 
-  /** Every pinned buffer, in no order. */
+  /** Every pinned buffer, in their order. */
   buffers(): number[] {
-    return [...this.#buffers.filter((buffer) => buffer !== NONE), ...this.#overflow.keys()];
+    const buffers: number[] = [];
+    for (let buffer = 0; buffers.length < this.#pinned; buffer++) {
+      if (this.count(buffer) > 0) buffers.push(buffer);
+    }
+    return buffers;
   }
 
   /**
@@ -75,18 +73,14 @@ export class Pins {
    * @returns whether its contents are valid
    */
   pin(buffer: number, isRing = false): boolean {
-    const slot = this.#find(buffer);
-    if (slot >= 0) {
-      this.#counts[slot] = (this.#counts[slot] as number) + 1;
+    const count = this.#counts[buffer] as number;
+    if (count > 0) {
+      this.#counts[buffer] = count + 1;
       return (this.#headers.state(buffer) & STATE.valid) !== 0;
     }
-    if (this.#overflow.size > 0 && this.#pinOverflow(buffer)) {
-      return (this.#headers.state(buffer) & STATE.valid) !== 0;
-    }
-    const free = this.#takeSlot();
     this.#words[this.#intentAt] = buffer + 1;
     const state = this.#headers.pin(buffer, isRing);
-    this.#add(free, buffer);
+    this.#add(buffer);
     return (state & STATE.valid) !== 0;
   }
 
@@ -96,49 +90,35 @@ export class Pins {
    * @param state as it is to be stored, with or without the lock bit, the new pin not counted in
    */
   pinLocked(buffer: number, state: number): void {
-    const slot = this.#find(buffer);
-    if (slot >= 0 || this.#overflow.has(buffer)) {
+    const count = this.#counts[buffer] as number;
+    if (count > 0) {
       this.#headers.unlock(buffer, state);
-      this.pin(buffer);
+      this.#counts[buffer] = count + 1;
       return;
     }
-    const free = this.#takeSlot();
     this.#words[this.#intentAt] = buffer + 1;
     this.#headers.unlock(buffer, state + REFCOUNT_ONE);
-    this.#add(free, buffer);
+    this.#add(buffer);
   }
 
   /** Pins a buffer that this backend has pinned already. @throws {BufferError} ERR_BUFFER_BAD_ID: it has not */
   pinAgain(buffer: number): void {
-    const slot = this.#find(buffer);
-    if (slot >= 0) this.#counts[slot] = (this.#counts[slot] as number) + 1;
-    else if (!this.#pinOverflow(buffer)) throw notPinned(buffer);
+    const count = this.count(buffer);
+    if (count === 0) throw notPinned(buffer);
+    this.#counts[buffer] = count + 1;
   }
 
   /** Takes one pin back. @throws {BufferError} ERR_BUFFER_BAD_ID: this backend has none on the buffer */
   unpin(buffer: number): void {
-    const slot = this.#find(buffer);
-    if (slot >= 0) {
-      const count = (this.#counts[slot] as number) - 1;
-      this.#counts[slot] = count;
-      if (count > 0) return;
-      this.#words[this.#intentAt] = buffer + 1;
-      this.#headers.unpin(buffer);
-      this.#buffers[slot] = NONE;
-      this.#free = slot;
-    } else {
-      const count = this.#overflow.get(buffer);
-      if (count === undefined) throw notPinned(buffer);
-      if (count > 1) {
-        this.#overflow.set(buffer, count - 1);
-        return;
-      }
-      this.#words[this.#intentAt] = buffer + 1;
-      this.#headers.unpin(buffer);
-      this.#overflow.delete(buffer);
+    const count = this.count(buffer);
+    if (count !== 1) {
+      if (count === 0) throw notPinned(buffer);
+      this.#counts[buffer] = count - 1;
+      return;
     }
-    this.#clearBit(buffer);
-    this.#words[this.#intentAt] = 0;
+    this.#words[this.#intentAt] = buffer + 1;
+    this.#headers.unpin(buffer);
+    this.#remove(buffer);
   }
 
   /**
@@ -150,52 +130,24 @@ export class Pins {
     assert.equal(this.count(buffer), 1, "the pin is not the backend's only one");
     this.#words[this.#intentAt] = buffer + 1;
     this.#headers.unlock(buffer, state - REFCOUNT_ONE);
-    const slot = this.#find(buffer);
-    if (slot >= 0) this.#buffers[slot] = NONE;
-    else this.#overflow.delete(buffer);
-    this.#clearBit(buffer);
-    this.#words[this.#intentAt] = 0;
+    this.#remove(buffer);
     if ((state & STATE.pinCountWaiter) !== 0) this.#headers.wakePinWaiter(buffer);
   }
 
-  #find(buffer: number): number {
-    const buffers = this.#buffers;
-    for (let slot = 0; slot < PIN_SLOTS; slot++) if (buffers[slot] === buffer) return slot;
-    return NONE;
-  }
-
-  #pinOverflow(buffer: number): boolean {
-    const count = this.#overflow.get(buffer);
-    if (count === undefined) return false;
-    const slot = this.#takeSlot();
-    this.#overflow.delete(buffer);
-    this.#buffers[slot] = buffer;
-    this.#counts[slot] = count + 1;
-    return true;
-  }
-
-  /** A free slot, made by moving what is in the next one in turn if need be. */
-  #takeSlot(): number {
-    if (this.#buffers[this.#free] === NONE) return this.#free;
-    for (let slot = 0; slot < PIN_SLOTS; slot++) if (this.#buffers[slot] === NONE) return slot;
-    const slot = this.#victim;
-    this.#victim = (slot + 1) % PIN_SLOTS;
-    this.#overflow.set(this.#buffers[slot] as number, this.#counts[slot] as number);
-    this.#buffers[slot] = NONE;
-    return slot;
-  }
-
-  #add(slot: number, buffer: number): void {
+  #add(buffer: number): void {
     const at = this.#bitmapAt + (buffer >>> 5);
     this.#words[at] = (this.#words[at] as number) | (1 << (buffer & 31));
-    this.#buffers[slot] = buffer;
-    this.#counts[slot] = 1;
+    this.#counts[buffer] = 1;
+    this.#pinned += 1;
     this.#words[this.#intentAt] = 0;
   }
 
-  #clearBit(buffer: number): void {
+  #remove(buffer: number): void {
     const at = this.#bitmapAt + (buffer >>> 5);
     this.#words[at] = (this.#words[at] as number) & ~(1 << (buffer & 31));
+    this.#counts[buffer] = 0;
+    this.#pinned -= 1;
+    this.#words[this.#intentAt] = 0;
   }
 }
 
