@@ -37,7 +37,7 @@ export class BlockSource<T> {
 
   /** Will be given again. */
   putBack(block: number): void {
-    assert(this.#putBack === NO_BLOCK, "two blocks put back");
+    if (this.#putBack !== NO_BLOCK) assert.fail("two blocks put back");
     this.#putBack = block;
   }
 

@@ -147,7 +147,7 @@ export class StreamCore<T> {
   permit(additionalPins: number): boolean {
     const { queue } = this;
     const { pinned } = queue;
-    assert(pinned + this.pending <= this.limits.maxPinned, "a read beyond the limit of pins");
+    if (pinned + this.pending > this.limits.maxPinned) assert.fail("a read beyond the limit of pins");
     let flags = this.#baseFlags;
     if (this.#advice?.wantsAdvice(this.pendingBlock, pinned > 0) === true) flags |= READ_FLAG.issueAdvice;
     // Forwarded pins are for the first blocks of this read, and the pool has counted them as held.
@@ -342,7 +342,7 @@ export class StreamCore<T> {
   #afterLook(): Effect {
     const { queue } = this;
     this.#phase = PHASE.idle;
-    assert(queue.pinned > 0 || this.lookAhead.distance === 0, "nothing is pinned before the end");
+    if (queue.pinned === 0 && this.lookAhead.distance > 0) assert.fail("nothing is pinned before the end");
     if (this.#isFirstLook) {
       if (queue.pinned > 0) return this.#take();
       this.result = 0;
