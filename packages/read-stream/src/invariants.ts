@@ -26,6 +26,11 @@ export function checkInvariants(
     const isTaken = distance < pinned + forwarded;
     assert.equal(slots[queue.after(oldest, distance)] !== 0, isTaken, `${distance} slots after the oldest`);
   }
+  // Behind the queue there are only copies of what is at its front.
+  for (let slot = 0; slot < queue.overflow; slot += 1) {
+    const copy = slots[size + slot];
+    assert(copy === 0 || (slot < size && copy === slots[slot]), `slot ${size + slot} is no copy`);
+  }
   // Each I/O begins within the pinned range, later ones behind earlier ones.
   let reached = 0;
   for (let index = 0; index < ios.inProgress; index += 1) {

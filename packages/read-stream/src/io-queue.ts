@@ -52,10 +52,4 @@ export class IoQueue {
     this.inProgress -= 1;
     return this.blocks[io] as number;
   }
-
-  /** Starts at the first place again; nothing may be in progress. */
-  rewind(): void {
-    this.oldest = 0;
-    this.next = 0;
-  }
 }

@@ -46,7 +46,7 @@ function concurrency(pool: StreamPool, options: LimitOptions): number {
 /** The limits of a stream that begins now. */
 export function streamLimits(pool: StreamPool, options: LimitOptions): StreamLimits {
   const flags = options.flags ?? 0;
-  const isLocal = options.relation.persistence === "temp";
+  const isLocal = options.relation.persistence === "temporary";
   const combine = pool.combineLimit;
   const maxIos = concurrency(pool, options);
   const overflow = combine - 1;

@@ -13,8 +13,8 @@ export interface StreamRelation {
   readonly tablespace: number;
   readonly database: number;
   readonly relation: number;
-  /** `"temp"` is kept in buffers of the backend's own, which have limits of their own; absent means permanent. */
-  readonly persistence?: "permanent" | "unlogged" | "temp";
+  /** `"temporary"` ones are kept in buffers of the backend's own, with limits of their own; absent means permanent. */
+  readonly persistence?: "permanent" | "unlogged" | "temporary";
 }
 
 /** A ring strategy, made by the pool and owned by the caller. */

@@ -224,7 +224,7 @@ export class StreamCore<T> {
     if (!this.#isStarting) return;
     this.#isStarting = false;
     if (phase !== PHASE.fast) queue.add(0, this.startCount);
-    else if (queue.slots[queue.oldest] === 0) queue.abandon();
+    else if (queue.slots[queue.oldest] === 0) queue.shift();
   }
 
   /** A read could not even be started while buffers are thrown away: nobody needs it. */
@@ -349,9 +349,9 @@ export class StreamCore<T> {
       return EFFECT.done;
     }
     if (!this.isDraining) this.#tracer?.returned(this.resultSlot);
+    // Pins that were forwarded belong to the pending read: without one there are none.
     this.isFast =
       queue.pinned === 1 &&
-      queue.forwarded === 0 &&
       this.ios.inProgress === 0 &&
       this.pending === 0 &&
       this.records.length === 0 &&
@@ -377,7 +377,6 @@ export class StreamCore<T> {
     queue.slots[slot] = 0;
     this.#phase = PHASE.fast;
     this.#isFirstLook = false;
-    this.ios.rewind();
     this.#setStart(slot, block, 1, this.#fastFlags);
     return EFFECT.start;
   }

@@ -6,7 +6,7 @@ import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { describe, expect, test } from "vitest";
 import { STREAM_CHANNEL } from "../src/diagnostics.js";
 import { STREAM_FLAG } from "../src/options.js";
-import { blocksFrom, calls, FULL_SCAN, listed, observe, SCAN } from "./calls.js";
+import { blocksFrom, cached, calls, FULL_SCAN, listed, observe, SCAN } from "./calls.js";
 import { ModelError, ModelPool } from "./model-pool.js";
 import { TestScope } from "./test-scope.js";
 
@@ -94,10 +94,23 @@ describe("a page that cannot be read", () => {
       expect.objectContaining({ code: "ERR_STREAM_FAILED", cause: invalidPage }),
     );
     pool.corrupt.clear();
-    stream.reset();
+    // The read that has failed is over: nothing waits for it again, so nothing else can go wrong.
+    expect(published(() => stream.reset())).toEqual([]);
     expect(pool.pinsHeld).toBe(0);
     next = listed(blocksFrom(0, 10));
     expect(calls(observed).map(({ block }) => block)).toEqual(blocksFrom(0, 10));
+    expect(pool.pinsHeld).toBe(0);
+  });
+
+  test("is the last that is read: a reset starts nothing that was being prepared", () => {
+    const { pool, stream } = observe(blocksFrom(0, 16), { flags: FULL_SCAN }, cached([3]));
+    pool.corrupt.add(1);
+    // The read ends before block 3; its pin is kept for the next read, which is not started before the first has been waited for.
+    expect(() => stream.next()).toThrow(invalidPage);
+    expect(stream.info).toMatchObject({ pinned: 3, pending: 13, forwarded: 1 });
+    const reads = [...pool.log];
+    stream.reset();
+    expect(pool.log).toEqual(reads);
     expect(pool.pinsHeld).toBe(0);
   });
 

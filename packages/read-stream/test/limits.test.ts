@@ -71,6 +71,21 @@ describe("limits", () => {
     }
   });
 
+  test("a spilled pin that becomes the fast path's buffer leaves no copy behind", () => {
+    const blocks = [5, 100, 200, 201, ...blocksFrom(0, 4), 300, 310, 311, 312, 313, 314, 315];
+    const observed = observe(blocks, { ring: { pinLimit: 2 } }, { isCached: (block) => block < 10 });
+    expect(observed.stream.info.queueSize).toBe(3);
+    // Another backend reads 200 and 201: the pin of 201 is forwarded, in the slot behind the queue's end.
+    observed.pool.startForeign(200, 2);
+    const made = calls(observed);
+    expect(everyCall(made.slice(0, 3))).toBe("H5 R100+1|W100+1 H200|H201");
+    expect(made[2]?.info).toMatchObject({ fastPath: true, oldestSlot: 0 });
+    // Later a read spills there again. A copy left there would be taken for a pin forwarded.
+    expect(made.map(({ block }) => block)).toEqual(blocks);
+    expect(line(made.slice(7))).toContain("R314+2");
+    expect(observed.pool.pinsHeld).toBe(0);
+  });
+
   test("a ring's limit is the stream's", () => {
     const observed = observe(blocksFrom(0, 10), { ring: { pinLimit: 2 } });
     expect(observed.stream.info).toMatchObject({ maxPinned: 2, queueSize: 3 });

@@ -10,7 +10,7 @@ import { READ_FLAG } from "../src/pool.js";
 import type { ReadOperation, StreamPool, StreamRelation, StreamRing } from "../src/pool.js";
 
 export const RELATION: StreamRelation = { tablespace: 1663, database: 5, relation: 16_384 };
-export const LOCAL_RELATION: StreamRelation = { ...RELATION, persistence: "temp" };
+export const LOCAL_RELATION: StreamRelation = { ...RELATION, persistence: "temporary" };
 /** Array slots for pins that every backend is taken to have filled. */
 const FREE_PINS = 8;
 
@@ -136,7 +136,7 @@ export class ModelPool implements StreamPool {
   }
 
   isForeignTemporary(relation: StreamRelation & { readonly owner?: number }): boolean {
-    return relation.persistence === "temp" && (relation.owner ?? 0) !== 0;
+    return relation.persistence === "temporary" && (relation.owner ?? 0) !== 0;
   }
 
   pinLimit(isLocal: boolean): number {
@@ -153,7 +153,7 @@ export class ModelPool implements StreamPool {
   }
 
   createReadOperation(relation: StreamRelation, _fork: number, ring: StreamRing | null): ModelOperation {
-    return new ModelOperation(ring, relation.persistence === "temp");
+    return new ModelOperation(ring, relation.persistence === "temporary");
   }
 
   startRead(
@@ -260,6 +260,12 @@ export class ModelPool implements StreamPool {
     this.submissions.push(this.#staged.length);
     for (const io of this.#staged) io.state = "submitted";
     this.#staged = [];
+  }
+
+  /** Another backend reads these blocks; it will be done when somebody waits for it. */
+  startForeign(block: number, count: number): void {
+    const io: ModelIo = { block, count, state: "submitted", error: undefined, waiters: [] };
+    for (let index = 0; index < count; index += 1) this.inFlight.set(block + index, io);
   }
 
   /** I/Os that were submitted and are not done. */
