@@ -4,7 +4,7 @@
 import { isMainThread, threadId } from "node:worker_threads";
 
 import { AioBackend } from "./backend.js";
-import type { BackendOptions } from "./backend.js";
+import type { BackendOptions } from "./backend-options.js";
 import { AioError } from "./errors.js";
 import { BACKEND, HEADER } from "./layout.js";
 import { checkPanic } from "./panic.js";

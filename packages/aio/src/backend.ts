@@ -8,9 +8,10 @@
 import assert from "node:assert/strict";
 
 import { AcquireQueue } from "./acquire-queue.js";
+import type { BackendOptions } from "./backend-options.js";
 import { Completer } from "./completion.js";
+import { Departure } from "./departure.js";
 import { AioError } from "./errors.js";
-import type { AioWarningCode } from "./errors.js";
 import { submittedUnder } from "./file-closing.js";
 import type { FileLease } from "./file-table.js";
 import { HandleView } from "./handle-view.js";
@@ -21,36 +22,18 @@ import { Listener } from "./listener.js";
 import type { IoMethod, MethodContext, MethodName } from "./method.js";
 import { createMethod } from "./methods/create-method.js";
 import { OwnHandles } from "./own-handles.js";
-import { checkPanic, hasStopped, PANIC, panic } from "./panic.js";
+import { checkPanic, PANIC, panic } from "./panic.js";
 import { reportResult } from "./report.js";
 import type { AioRegistry, ReportLevel } from "./registry.js";
 import type { IoReturn } from "./result.js";
-import { IoScope } from "./scope.js";
+import { ScopeStack } from "./scope.js";
+import type { IoScope } from "./scope.js";
 import { Statistics } from "./statistics.js";
 import type { IoStatistics } from "./statistics.js";
 import { Submission } from "./submission.js";
 import type { AioShared, ThreadContext } from "./thread-context.js";
 import type { WaitRef } from "./wait-ref.js";
 import { Waiter } from "./waiter.js";
-
-/** What a test may watch; in production nothing is set. */
-export interface BackendProbe {
-  /** Handles of one submission, before it is made. */
-  onSubmit?: (count: number) => void;
-  /** A wait that is about to sleep. */
-  onSleep?: (handle: number) => void;
-}
-
-/** How a thread takes part. */
-export interface BackendOptions {
-  /** Whether this thread may sleep in a wait. Without it: worker threads may, the main thread may not. */
-  readonly mayBlock?: boolean;
-  /** Hears of bookkeeping errors that harm nobody. */
-  readonly onWarning?: (code: AioWarningCode, message: string) => void;
-  readonly probe?: BackendProbe;
-  /** Look for completions in every turn of the event loop while some are waited for: less latency for a whole core. */
-  readonly busyPoll?: boolean;
-}
 
 /** A backend. Made by `AioSystem` or `attachBackend`, used by one thread only. */
 export class AioBackend implements HandleOwner {
@@ -64,7 +47,6 @@ export class AioBackend implements HandleOwner {
   readonly #completer: Completer;
   readonly #view: HandleView;
   readonly #listener: Listener;
-  readonly #options: BackendOptions;
   readonly #statistics = new Statistics();
   readonly #at: number;
   readonly #own: OwnHandles;
@@ -72,8 +54,8 @@ export class AioBackend implements HandleOwner {
   readonly #handles: IoHandle[];
   readonly #waiter: Waiter;
   readonly #submission: Submission;
-  readonly #scopes: IoScope[] = [];
-  #isAttached = true;
+  readonly #departure: Departure;
+  readonly #scopes: ScopeStack;
 
   /** For {@link attachBackend}: the slot is taken already. */
   constructor(
@@ -91,7 +73,6 @@ export class AioBackend implements HandleOwner {
     this.combine = layout.combine;
     this.mayBlock = mayBlock;
     this.#context = context;
-    this.#options = options;
     this.#at = layout.backendsAt + id * BACKEND.words;
     this.#view = new HandleView(context.table, context.segments, id);
     const first = id * layout.concurrency;
@@ -110,6 +91,7 @@ export class AioBackend implements HandleOwner {
       at: this.#at,
       onSubmit: options.probe?.onSubmit,
     });
+    this.#scopes = new ScopeStack(this.#own, this.#submission, options.onWarning);
     this.#handles = Array.from({ length: layout.concurrency }, (_, at) => new IoHandle(this, first + at));
     this.#method = createMethod(method, this.#methodContext(), { layout, registry, fixBuffers });
     this.#submission.method = this.#method;
@@ -128,6 +110,16 @@ export class AioBackend implements HandleOwner {
         this.#statistics.waits += 1;
         options.probe?.onSleep?.(handle);
       },
+    });
+    this.#departure = new Departure({
+      table: context.table,
+      own: this.#own,
+      scopes: this.#scopes,
+      submission: this.#submission,
+      waiter: this.#waiter,
+      listener: this.#listener,
+      method: this.#method,
+      at: this.#at,
     });
   }
 
@@ -184,9 +176,7 @@ export class AioBackend implements HandleOwner {
   /** Opens a scope; whoever does ends it. */
   openScope(): IoScope {
     this.#check();
-    const scope = new IoScope(this);
-    this.#scopes.push(scope);
-    return scope;
+    return this.#scopes.open();
   }
 
   /** Runs `body` in a scope of its own, and ends that as failed if it throws. */
@@ -200,26 +190,6 @@ export class AioBackend implements HandleOwner {
     } finally {
       scope.end(failed);
     }
-  }
-
-  /** For {@link IoScope.end}. */
-  endScope(scope: IoScope, failed: boolean): void {
-    this.#scopes.splice(this.#scopes.indexOf(scope), 1);
-    if (!this.#isAttached) return;
-    if (this.#own.isHandedOutIn(scope)) {
-      if (!failed)
-        this.#warn("AIO_LEAKED_HANDLE", `handle ${this.#own.handedOut} was neither used nor released`);
-      this.#own.takeBack();
-    }
-    if (this.#submission.abandonBatchOf(scope)) {
-      if (!failed) this.#warn("AIO_OPEN_BATCH", "the scope that entered batch mode ended in it");
-      this.submitStaged();
-    }
-    if (this.#own.hasStagedIn(scope)) {
-      if (!failed) this.#warn("AIO_NOT_SUBMITTED", "a scope ended with staged I/O");
-      this.submitStaged();
-    }
-    this.#own.detachScope(scope);
   }
 
   // --- acquire and release ---
@@ -243,7 +213,7 @@ export class AioBackend implements HandleOwner {
   tryAcquire(scope: IoScope, slot?: IoReturn): IoHandle | undefined {
     const own = this.#own;
     // Plain: a stop that is not seen yet is seen by the next call, and by whoever goes to sleep.
-    if (this.#context.words[HEADER.panic] !== PANIC.none || !this.#isAttached) this.#check();
+    if (this.#context.words[HEADER.panic] !== PANIC.none || this.#departure.isOver) this.#check();
     if (!scope.isOpen) throw new AioError("ERR_AIO_CLOSED", "the scope has ended");
     if (own.stagedCount >= SUBMIT_BATCH) this.submitStaged();
     if (own.hasHandedOut) {
@@ -280,7 +250,7 @@ export class AioBackend implements HandleOwner {
     if (this.#own.idleCount > 0) return;
     const handle = this.#own.oldestInFlight;
     assert.ok(handle >= 0, "no handle is idle, and none in flight either");
-    this.wait(this.#oldest());
+    this.wait(this.#departure.oldest());
     assert.ok(this.#own.idleCount > 0, "no handle became idle by waiting for the oldest");
   }
 
@@ -299,7 +269,7 @@ export class AioBackend implements HandleOwner {
   /** From now on I/O is held back until `exitBatch`, a full batch or the next wait. @throws ERR_AIO_NESTED_BATCH */
   enterBatch(): void {
     this.#check();
-    this.#submission.enterBatch(this.#scopes.at(-1));
+    this.#submission.enterBatch(this.#scopes.innermost);
   }
 
   /** Submits what is staged and leaves batch mode. @throws {AioError} ERR_AIO_NOT_IN_BATCH */
@@ -318,6 +288,11 @@ export class AioBackend implements HandleOwner {
     } finally {
       this.#own.leave();
     }
+  }
+
+  /** For {@link IoEngine}: takes back soon what is over at once, as `poll` does. */
+  pollSoon(): void {
+    this.#listener.lookSoon();
   }
 
   /** Whether an I/O is over. Takes it back if it is this backend's. @throws {AioError} ERR_AIO_BAD_STATE: no such handle */
@@ -387,48 +362,12 @@ export class AioBackend implements HandleOwner {
    * @throws {AioError} ERR_AIO_PANIC: the system stopped meanwhile; the backend has left it all the same
    */
   detach(): void {
-    if (!this.#isAttached) return;
-    try {
-      if (!this.#hasStopped) this.#beginDetach();
-      while (this.#own.inFlightCount > 0 && !this.#hasStopped) this.wait(this.#oldest());
-    } finally {
-      if (this.#own.inFlightCount === 0 || this.#hasStopped) this.#endDetach();
-    }
+    this.#departure.leave();
   }
 
   /** As `detach`, without sleeping. */
   async detachAsync(): Promise<void> {
-    if (!this.#isAttached) return;
-    try {
-      if (!this.#hasStopped) this.#beginDetach();
-      while (this.#own.inFlightCount > 0 && !this.#hasStopped) await this.waitAsync(this.#oldest());
-    } finally {
-      if (this.#own.inFlightCount === 0 || this.#hasStopped) this.#endDetach();
-    }
-  }
-
-  get #hasStopped(): boolean {
-    return hasStopped(this.table.words);
-  }
-
-  #oldest(): WaitRef {
-    const handle = this.#own.oldestInFlight;
-    return { handle, generation: this.table.generation(handle) };
-  }
-
-  #beginDetach(): void {
-    while (this.#scopes.length > 0) this.#scopes.at(-1)?.end();
-    if (this.isInBatch) this.exitBatch();
-    this.submitStaged();
-    assert.ok(this.#own.handedOut < 0, "a handle is still handed out");
-  }
-
-  #endDetach(): void {
-    if (!this.#isAttached) return;
-    this.#isAttached = false;
-    this.#listener.stop();
-    this.#method.close();
-    Atomics.store(this.table.words, this.#at + BACKEND.inUse, 0);
+    await this.#departure.leaveAsync();
   }
 
   #methodContext(): MethodContext {
@@ -449,12 +388,8 @@ export class AioBackend implements HandleOwner {
     };
   }
 
-  #warn(code: AioWarningCode, message: string): void {
-    this.#options.onWarning?.(code, message);
-  }
-
   #check(): void {
     checkPanic(this.table.words);
-    if (!this.#isAttached) throw new AioError("ERR_AIO_CLOSED", "the backend has left the system");
+    if (this.#departure.isOver) throw new AioError("ERR_AIO_CLOSED", "the backend has left the system");
   }
 }

@@ -11,12 +11,13 @@ import type { MemorySegment } from "@millrace/aligned-buffers";
 import { addressOf, adviseHugePages, nativeStatus } from "@millrace/io-uring";
 
 import type { AioBackend } from "./backend.js";
-import { openIoFile } from "./engine-file.js";
-import type { IoFile, OpenOptions } from "./engine-file.js";
+import type { IoFile } from "./engine-file.js";
 import { EngineRequest } from "./engine-request.js";
 import { AioError } from "./errors.js";
 import { COMBINE_MAX, SUBMIT_BATCH } from "./layout.js";
 import type { MethodChoice, MethodWish, UringProbe } from "./method-choice.js";
+import { openIoFile } from "./open-file.js";
+import type { OpenOptions } from "./open-file.js";
 import type { AioRow } from "./rows.js";
 import type { Faults } from "./faults.js";
 import type { IoScope } from "./scope.js";
@@ -71,6 +72,8 @@ export class IoEngine implements AsyncDisposable {
   readonly #free: EngineRequest[] = [];
   readonly #files = new Set<IoFile>();
   #isFlushPlanned = false;
+  /** Whether I/O on a file that is not direct was staged since the last submission. */
+  #isBufferedStaged = false;
   #isClosed = false;
   #closing: Promise<void> | undefined;
 
@@ -186,11 +189,19 @@ export class IoEngine implements AsyncDisposable {
   #tryStart(request: EngineRequest): boolean {
     const handle = this.#backend.tryAcquire(this.#scope, request);
     if (handle === undefined) return false;
-    const submitEvery = request.isDirect ? SUBMIT_EVERY_DIRECT : SUBMIT_EVERY_BUFFERED;
+    const { isDirect } = request;
     request.start(handle);
-    if (this.#backend.stagedCount >= submitEvery) this.#backend.submitStaged();
+    if (!isDirect) this.#isBufferedStaged = true;
+    if (this.#backend.stagedCount >= (isDirect ? SUBMIT_EVERY_DIRECT : SUBMIT_EVERY_BUFFERED)) this.#submit();
     else this.#planFlush();
     return true;
+  }
+
+  /** What the page cache has is over when this returns. */
+  #submit(): void {
+    this.#backend.submitStaged();
+    if (this.#isBufferedStaged) this.#backend.pollSoon();
+    this.#isBufferedStaged = false;
   }
 
   #planFlush(): void {
@@ -201,7 +212,7 @@ export class IoEngine implements AsyncDisposable {
 
   readonly #flush = (): void => {
     this.#isFlushPlanned = false;
-    this.#backend.submitStaged();
+    this.#submit();
   };
 
   /** The outcome of a request: to whoever asked for it, and the freed handle to whoever waits longest. */

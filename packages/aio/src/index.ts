@@ -1,9 +1,11 @@
 /** The public face of @millrace/aio: asynchronous I/O after PostgreSQL 18, for the threads of a Node.js process. */
 export { attachBackend } from "./attach.js";
-export type { AioBackend, BackendOptions, BackendProbe } from "./backend.js";
+export type { AioBackend } from "./backend.js";
+export type { BackendOptions, BackendProbe } from "./backend-options.js";
 export { IoEngine } from "./engine.js";
 export type { IoEngineOptions } from "./engine.js";
-export type { CallOptions, FileAdvice, FileWriteOptions, IoFile, OpenOptions } from "./engine-file.js";
+export type { CallOptions, FileAdvice, FileWriteOptions, IoFile } from "./engine-file.js";
+export type { OpenOptions } from "./open-file.js";
 export type { RawDone } from "./engine-request.js";
 export { createBlockCallbacks } from "./block-callbacks.js";
 export type { BlockCallbacksOptions, BlockRange } from "./block-callbacks.js";

@@ -10,7 +10,8 @@ import { createMemorySegment } from "@millrace/aligned-buffers";
 import type { SharedMemory } from "@millrace/aligned-buffers";
 
 import { attachBackend } from "./attach.js";
-import type { AioBackend, BackendOptions } from "./backend.js";
+import type { AioBackend } from "./backend.js";
+import type { BackendOptions } from "./backend-options.js";
 import { Completer } from "./completion.js";
 import { AioError } from "./errors.js";
 import type { Faults } from "./faults.js";

@@ -10,7 +10,8 @@ import type { MemorySegment } from "@millrace/aligned-buffers";
 import { probeUring } from "@millrace/io-uring";
 import { expect } from "vitest";
 
-import type { AioBackend, BackendOptions } from "../src/backend.js";
+import type { AioBackend } from "../src/backend.js";
+import type { BackendOptions } from "../src/backend-options.js";
 import type { FileLease } from "../src/file-table.js";
 import { FILE_CALLBACK, FILE_TARGET } from "../src/file-registry.js";
 import type { IoHandle } from "../src/io-handle.js";
