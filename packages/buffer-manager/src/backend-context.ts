@@ -94,7 +94,7 @@ export function attachContext(shared: PoolShared, options: AttachOptions): Backe
   words.fill(0, at + 1, at + layout.backendWords);
   words[at + BACKEND.kind] = BACKEND_KINDS.indexOf(options.kind ?? "client backend");
   const headers = new BufferHeaders(words, layout, at, mayBlock);
-  const { hook } = options;
+  const { hook, wal = NO_WAL } = options;
   const reach: BackendContext["reach"] =
     hook === undefined ? () => undefined : (point, buffer) => hook(point, id, buffer);
   const ownBuffers = new OwnBuffersHolder();
@@ -112,9 +112,9 @@ export function attachContext(shared: PoolShared, options: AttachOptions): Backe
     counters: new Counters(view.doubles, layout.statisticsAt + id * layout.statisticsDoubles),
     aio,
     ioScope: aio.openScope(),
-    waiter: new Waiter(words, at, aio, mayBlock),
+    waiter: new Waiter(words, at, aio, wal, mayBlock),
     files: options.files(aio, shared),
-    wal: options.wal ?? NO_WAL,
+    wal,
     mayBlock,
     ownBuffers,
     reach,

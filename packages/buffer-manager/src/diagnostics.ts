@@ -29,7 +29,25 @@ export type BufferEvent =
       readonly isChecksumWrong: boolean;
     }
   /** A read succeeded with pages that were made zeros or accepted; one event a read. */
-  | { readonly type: "read-warning"; readonly level: "warn"; readonly message: string };
+  | { readonly type: "read-warning"; readonly level: "warn"; readonly message: string }
+  /** Writing pages failed, and had failed the time before: the error may be permanent. */
+  | {
+      readonly type: "write-failed-again";
+      readonly level: "warn";
+      readonly message: string;
+      readonly relation: Relation;
+      readonly fork: Fork;
+      /** The first of them. */
+      readonly block: number;
+      readonly blocks: number;
+    }
+  /** A round of the background writer failed; it goes on after a pause. */
+  | {
+      readonly type: "background-writer-failed";
+      readonly level: "error";
+      readonly message: string;
+      readonly error: unknown;
+    };
 
 const events: Channel<unknown, BufferEvent> = channel(BUFFER_CHANNEL) as Channel<unknown, BufferEvent>;
 

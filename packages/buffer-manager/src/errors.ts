@@ -21,7 +21,8 @@ export type BufferErrorCode =
   | "ERR_BUFFER_PINNED_IN_DROP" // a page that is to be dropped is pinned by the backend that drops it
   | "ERR_BUFFER_PIN_COUNT" // the call needs this backend to have exactly one pin on the page
   | "ERR_BUFFER_POISONED" // an earlier sync of a data file failed: what is durable is unknown, recover with a new pool
-  | "ERR_BUFFER_WOULD_BLOCK"; // a blocking call on a thread that must not sleep; use its asynchronous twin
+  | "ERR_BUFFER_WOULD_BLOCK" // a blocking call on a thread that must not sleep; use its asynchronous twin
+  | "ERR_BUFFER_WRITE"; // a page could not be written, or its WAL not made durable: it stays dirty; `cause` says why
 
 /** What a backend warns of. */
 export type BufferWarningCode = "BUFFER_LEAKED_PIN"; // a scope or a backend ended with a pin; it was given back

@@ -6,7 +6,7 @@
  */
 import type { IoHandle, IoVector } from "@millrace/aio";
 
-import type { Fork, Relation } from "./tag.js";
+import type { Fork, Relation, Tag } from "./tag.js";
 
 /** The files of one thread. */
 export interface FileLayer {
@@ -70,4 +70,12 @@ export interface WalHooks {
   flushAsync?(lsn: bigint): Promise<void>;
   /** Whether WAL is durable up to a position. */
   isDurable(lsn: bigint): boolean;
+  /**
+   * Logs a full image of a page that only a hint has changed, if a torn write could spoil it: where there are checksums, once
+   * after each checkpoint began. Without this, nothing is logged. Must not wait.
+   *
+   * @param page borrowed for the call; its content lock is held shared, other hints may change it
+   * @returns the image's LSN, which the page gets; undefined if none was needed
+   */
+  logHint?(tag: Tag, page: Uint8Array): bigint | undefined;
 }

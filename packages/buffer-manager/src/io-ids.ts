@@ -15,4 +15,6 @@ export const POOL_CALLBACK = {
   sharedRead: 4,
   /** Pages of one backend's own buffers have been read. */
   localRead: 5,
+  /** Pages of the pool have been written. */
+  sharedWrite: 6,
 } as const;

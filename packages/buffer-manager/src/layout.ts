@@ -27,8 +27,8 @@ export const BUFFERS_MIN = 16;
 /** What a reference to a buffer and a sort key can hold, and 128 GiB of pages. */
 export const BUFFERS_MAX: number = 2 ** 24;
 export const BACKENDS_MAX = 256;
-/** Pages of its own that a backend copies to before it writes them: as many as it writes at a time. */
-export const SCRATCH_FRAMES = 16;
+/** Pages of its own that a backend copies to before it writes them: as many as it writes at a time, and a power of two. */
+export const SCRATCH_FRAMES = 64;
 
 const MAGIC = 0x706f_6f6c;
 const VERSION = 1;
@@ -123,8 +123,10 @@ export const BACKEND = {
   heldCount: 8,
   /** What the backend is for: an index into BACKEND_KINDS. */
   kind: 9,
+  /** 1 while a hint is being logged whose page is not marked dirty yet: no checkpoint may begin. */
+  delayCheckpoint: 10,
   /** Content locks held: buffer + 1, negative if exclusive. */
-  held: 10,
+  held: 11,
   words: 64,
 } as const;
 

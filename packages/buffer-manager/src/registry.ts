@@ -16,6 +16,7 @@ import {
 
 import { blockWriteCallbacks } from "./block-write-callbacks.js";
 import { POOL_CALLBACK, POOL_TARGET } from "./io-ids.js";
+import { BufferHeaders } from "./headers.js";
 import { OwnBuffersHolder } from "./own-buffers.js";
 import { openPool } from "./pool-core.js";
 import type { PoolCore } from "./pool-core.js";
@@ -23,6 +24,7 @@ import { createLocalReadCallbacks, createSharedReadCallbacks } from "./read-call
 import type { CompletionHook } from "./read-callbacks.js";
 import { relationTarget, targetRange } from "./relation-target.js";
 import { PAGE_BYTES } from "./settings.js";
+import { createWriteCallbacks } from "./write-callbacks.js";
 
 /** What a registry of a backend has that one of another thread has not. */
 export interface BackendRegistryParts {
@@ -35,6 +37,7 @@ export interface BackendRegistryParts {
 /** The registry of a pool, for this thread. */
 export function createPoolRegistry(core: PoolCore, parts: BackendRegistryParts = {}): AioRegistry {
   const view = openPool(core);
+  const headers = new BufferHeaders(view.words, view.layout, -1, true);
   return new AioRegistry()
     .target(FILE_TARGET, fileTarget)
     .target(WAL_TARGET, walTarget)
@@ -46,5 +49,6 @@ export function createPoolRegistry(core: PoolCore, parts: BackendRegistryParts =
     )
     .callback(POOL_CALLBACK.blocksWritten, blockWriteCallbacks)
     .callback(POOL_CALLBACK.sharedRead, createSharedReadCallbacks(view, parts.hook))
-    .callback(POOL_CALLBACK.localRead, createLocalReadCallbacks(view, parts.own ?? new OwnBuffersHolder()));
+    .callback(POOL_CALLBACK.localRead, createLocalReadCallbacks(view, parts.own ?? new OwnBuffersHolder()))
+    .callback(POOL_CALLBACK.sharedWrite, createWriteCallbacks(headers));
 }

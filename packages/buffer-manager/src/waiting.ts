@@ -12,6 +12,7 @@
 import type { AioBackend, IoHandle, IoReturn, IoScope, WaitRef } from "@millrace/aio";
 
 import { BufferError } from "./errors.js";
+import type { WalHooks } from "./file-layer.js";
 import { BACKEND } from "./layout.js";
 import { waitEventNumber } from "./wait-events.js";
 import type { WaitEvent } from "./wait-events.js";
@@ -41,8 +42,14 @@ export interface HandleWait {
   readonly slot: IoReturn;
 }
 
+/** Until the WAL is durable up to a position; an error of the log is thrown into the flow. */
+export interface WalWait {
+  readonly kind: "wal";
+  readonly lsn: bigint;
+}
+
 /** What a flow waits for. */
-export type Wait = WordWait | IoWait | HandleWait;
+export type Wait = WordWait | IoWait | HandleWait | WalWait;
 
 /** A computation that may have to wait. */
 export type Waiting<T> = Generator<Wait, T, unknown>;
@@ -64,13 +71,15 @@ export class Waiter {
   readonly #words: Int32Array;
   readonly #at: number;
   readonly #aio: AioBackend;
+  readonly #wal: WalHooks;
   readonly #mayBlock: boolean;
 
   /** @param at the backend's first word */
-  constructor(words: Int32Array, at: number, aio: AioBackend, mayBlock: boolean) {
+  constructor(words: Int32Array, at: number, aio: AioBackend, wal: WalHooks, mayBlock: boolean) {
     this.#words = words;
     this.#at = at;
     this.#aio = aio;
+    this.#wal = wal;
     this.#mayBlock = mayBlock;
   }
 
@@ -121,6 +130,7 @@ export class Waiter {
     }
     if (wait.kind === "handle") return this.#aio.acquire(wait.scope, wait.slot);
     if (wait.kind === "io") this.#aio.wait(wait.ref);
+    else if (wait.kind === "wal") this.#wal.flush(wait.lsn);
     else this.#sleep(wait);
     return undefined;
   }
@@ -136,6 +146,7 @@ export class Waiter {
     if (this.#aio.haveStaged) this.#aio.submitStaged();
     if (wait.kind === "handle") return this.#aio.acquireAsync(wait.scope, wait.slot);
     if (wait.kind === "io") return this.#aio.waitAsync(wait.ref);
+    if (wait.kind === "wal") return this.#wal.flushAsync?.(wait.lsn) ?? this.#wal.flush(wait.lsn);
     return waitForWord(this.#words, wait);
   }
 }

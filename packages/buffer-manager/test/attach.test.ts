@@ -6,7 +6,7 @@ import { describe, expect, test } from "vitest";
 import { attachContext, detachContext } from "../src/backend-context.js";
 import type { AttachOptions } from "../src/backend-context.js";
 import { acquireHandle } from "../src/waiting.js";
-import { BACKEND } from "../src/layout.js";
+import { BACKEND, SCRATCH_FRAMES } from "../src/layout.js";
 import type { FileLayer } from "../src/file-layer.js";
 import { checkPoolPanic, panicPool, scratchFrame } from "../src/pool-core.js";
 import { BufferPool } from "../src/pool.js";
@@ -27,7 +27,7 @@ describe("a pool", () => {
     const three = attachContext(pool.shared, options);
     expect(three.id).toBe(0);
     expect(three.words[three.at + BACKEND.inUse]).not.toBe(0);
-    expect(scratchFrame(three.layout, 1)).toBe(32);
+    expect(scratchFrame(three.layout, 1)).toBe(16 + SCRATCH_FRAMES);
     for (const context of [two, three]) {
       context.aio.detach();
       detachContext(context);
