@@ -10,6 +10,7 @@
  * | header     | 64                         | the creator, but for sizes, phase and panic: who resizes, who panics |
  * | strategy   | 3 lines                    | whoever takes a victim                                               |
  * | partitions | a line for each            | whoever changes or locks a part of the mapping table                 |
+ * | extensions | a line for each            | whoever extends a relation                                           |
  * | buckets    | a power of two             | the holder of the bucket's partition                                 |
  * | chain      | one a buffer               | the holder of its bucket's partition                                 |
  * | ioSequence | one a buffer               | whoever ends an I/O of that buffer                                   |
@@ -22,6 +23,8 @@ import assert from "node:assert/strict";
 
 export const LINE_WORDS = 16;
 export const PARTITIONS = 128;
+/** Locks for the extension of relations, which share them by their numbers; a power of two. */
+export const EXTENSION_LOCKS = 64;
 /** PostgreSQL's smallest pool. */
 export const BUFFERS_MIN = 16;
 /** What a reference to a buffer and a sort key can hold, and 128 GiB of pages. */
@@ -157,6 +160,8 @@ export interface PoolLayout {
   readonly words: number;
   readonly strategyAt: number;
   readonly partitionsAt: number;
+  /** A lock and its wake sequence in each line. */
+  readonly extensionsAt: number;
   readonly bucketsAt: number;
   readonly chainAt: number;
   readonly ioSequenceAt: number;
@@ -191,7 +196,8 @@ export function computePoolLayout(
   const buckets = 2 ** Math.ceil(Math.log2(buffersMax * 2));
   const strategyAt = HEADER_WORDS;
   const partitionsAt = strategyAt + STRATEGY.words;
-  const bucketsAt = partitionsAt + PARTITIONS * LINE_WORDS;
+  const extensionsAt = partitionsAt + PARTITIONS * LINE_WORDS;
+  const bucketsAt = extensionsAt + EXTENSION_LOCKS * LINE_WORDS;
   const chainAt = aligned(bucketsAt + buckets);
   const ioSequenceAt = aligned(chainAt + buffersMax);
   const descriptorsAt = aligned(ioSequenceAt + buffersMax);
@@ -210,6 +216,7 @@ export function computePoolLayout(
     words: aligned(checksumFailuresAt + CHECKSUM_FAILURES_ENTRIES * 2),
     strategyAt,
     partitionsAt,
+    extensionsAt,
     bucketsAt,
     chainAt,
     ioSequenceAt,
@@ -256,4 +263,5 @@ export function readPoolLayout(words: Int32Array, statisticsDoubles: number): Po
 
 assert(DESCRIPTOR.words === LINE_WORDS && BACKEND.words % LINE_WORDS === 0);
 assert((PARTITIONS & (PARTITIONS - 1)) === 0);
+assert((EXTENSION_LOCKS & (EXTENSION_LOCKS - 1)) === 0);
 assert(BACKEND.held < BACKEND.words);

@@ -20,7 +20,7 @@ import { ContentLocks } from "../src/content-locks.js";
 import { DirtyMarks } from "../src/dirty.js";
 import type { WalHooks } from "../src/file-layer.js";
 import { IoLocks, terminateIo } from "../src/io-lock.js";
-import { BACKEND } from "../src/layout.js";
+import { BACKEND, DESCRIPTOR, STRATEGY } from "../src/layout.js";
 import { pageLsn, setPageLsn } from "../src/page-lsn.js";
 import { PageWriter } from "../src/page-writer.js";
 import type { PoolHook } from "../src/points.js";
@@ -248,6 +248,16 @@ export class WriteWorld implements AsyncDisposable {
     const buffer = this.load(relation, block, fork);
     this.context.pins.unpin(buffer);
     return buffer;
+  }
+
+  /** The free list, from its head. */
+  freeBuffers(): number[] {
+    const { words, layout, headers } = this.context;
+    const buffers: number[] = [];
+    let next = words[layout.strategyAt + STRATEGY.firstFree] as number;
+    for (; next !== 0; next = words[headers.at(next - 1) + DESCRIPTOR.freeNext] as number)
+      buffers.push(next - 1);
+    return buffers;
   }
 
   state(buffer: number): number {
