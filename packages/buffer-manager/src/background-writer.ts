@@ -178,7 +178,7 @@ export class BackgroundWriter {
   *#look(buffer: number, runs: WriteRun[]): Waiting<BufferVerdict> {
     const { context, writer } = this.#parts;
     const { headers, pins } = context;
-    if (((headers.state(buffer) & (REFCOUNT_MASK | USAGE_MASK)) as number) !== 0) return "busy";
+    if ((headers.state(buffer) & (REFCOUNT_MASK | USAGE_MASK)) !== 0) return "busy";
     const state = headers.lock(buffer);
     const isReusable = (state & (REFCOUNT_MASK | USAGE_MASK)) === 0;
     const isDirty = (state & STATE.valid) !== 0 && (state & STATE.dirty) !== 0;

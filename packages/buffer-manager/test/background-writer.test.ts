@@ -3,7 +3,7 @@
  */
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { constants } from "node:os";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 
 import { BackgroundWriter } from "../src/background-writer.js";
 import { STATE } from "../src/buffer-state.js";
@@ -81,10 +81,9 @@ test("the loop sleeps longer after an error and hibernates when nothing happens"
   const result = -constants.errno.EIO;
   const fault = world.pool.aio.faults.arm({ point: "instead", operation: "writev", result });
   const { waiter } = world.context;
-  const { run } = waiter;
   let rounds = 0;
   const notifyAt = world.context.layout.strategyAt + STRATEGY.bgwriter;
-  waiter.run = (flow) => {
+  const run = vi.spyOn(waiter, "run").mockImplementation((flow) => {
     for (let step = flow.next(); ; step = flow.next()) {
       if (step.done === true) return step.value;
       const wait = step.value;
@@ -98,9 +97,9 @@ test("the loop sleeps longer after an error and hibernates when nothing happens"
         headers.wakeBackend(id);
       }
     }
-  };
+  });
   writer.run(() => rounds >= 7);
-  waiter.run = run;
+  run.mockRestore();
   unsubscribe(BUFFER_CHANNEL, listener);
   expect(failures.map(({ type }) => type)).toEqual(["background-writer-failed"]);
   expect(sleeps).toEqual([

@@ -131,7 +131,7 @@ test("after a failure the blocks stay, not valid, and the next extension uses th
   world.create(TABLE, 1);
   const { waiter, files, headers } = world.context;
   const extender = extenderOf(world.backend);
-  const { zeroExtend } = files;
+  const zeroExtend = files.zeroExtend.bind(files);
   files.zeroExtend = () => {
     throw new Error("the disk is full");
   };

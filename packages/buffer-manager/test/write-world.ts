@@ -5,7 +5,7 @@
  * Whatever a test does, a page of a logged relation whose WAL is not durable must not reach a file: `RecordingFiles` refuses
  * it. Disposing checks that nothing was left behind: no pin, no lock, no I/O, no scratch frame, no bit of the header.
  */
-import { closeSync, ftruncateSync, mkdirSync, openSync, readSync } from "node:fs";
+import { closeSync, ftruncateSync, mkdirSync, openSync, readSync, rmSync } from "node:fs";
 import { dirname } from "node:path";
 import type { AioBackend, IoHandle, IoVector } from "@millrace/aio";
 import { verifyPage } from "@millrace/checksums";
@@ -292,6 +292,11 @@ export class WriteWorld implements AsyncDisposable {
   /** What was recorded since the last call. */
   take(): string[] {
     return this.events.splice(0);
+  }
+
+  /** Gives the pages up that nobody is going to write. */
+  discard(): void {
+    rmSync(this.directory.path, { recursive: true, force: true });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
