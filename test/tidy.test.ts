@@ -20,6 +20,7 @@ const FLOORS: Readonly<Record<string, number>> = {
   "wal-protocol": 1,
   "pg-wire": 1,
   aio: 2,
+  "virtual-file": 3,
   "buffer-manager": 3,
   "read-stream": 4,
   "wal-acceptor": 6,

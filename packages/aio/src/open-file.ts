@@ -21,17 +21,22 @@ const MODE_DEFAULT = 0o666;
 
 /** How a file is opened. */
 export interface OpenOptions {
-  /** "r" read, "r+" read and write, "w" create or truncate and write, "w+" and read, "wx" create or fail; "r" by default. */
-  readonly flags?: "r" | "r+" | "w" | "w+" | "wx" | "wx+";
+  /**
+   * "r" read, "r+" read and write, "w" create or truncate and write, "w+" and read, "wx" create or fail; "r" by default.
+   * Or the flags of open(2), from `fs.constants`, without O_DIRECT and O_APPEND.
+   */
+  readonly flags?: "r" | "r+" | "w" | "w+" | "wx" | "wx+" | number;
   /** Past the page cache: "require" it, "prefer" it where the file system has it, or not ("off", the default). */
   readonly direct?: "require" | "prefer" | "off";
+  /** What direct I/O must be multiples of, where the caller knows better than the file system tells: a power of two. */
+  readonly alignmentBytes?: number;
   /** O_DSYNC: a write that has completed is durable. */
   readonly dataSync?: boolean;
   /** Permissions of a new file; 0o666 less the process's mask by default. */
   readonly mode?: number;
 }
 
-const ACCESS: Readonly<Record<NonNullable<OpenOptions["flags"]>, number>> = {
+const ACCESS: Readonly<Record<Exclude<NonNullable<OpenOptions["flags"]>, number>, number>> = {
   r: constants.O_RDONLY,
   "r+": constants.O_RDWR,
   w: constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC,
@@ -50,7 +55,7 @@ export async function openIoFile(
   options: OpenOptions,
 ): Promise<IoFile> {
   const { flags = "r", direct = "off", dataSync = false, mode = MODE_DEFAULT } = options;
-  const bits = ACCESS[flags] | (dataSync ? constants.O_DSYNC : 0);
+  const bits = (typeof flags === "number" ? flags : ACCESS[flags]) | (dataSync ? constants.O_DSYNC : 0);
   if (direct === "require" && DIRECT === undefined) throw noDirect(path, "this platform has none");
   const tries =
     direct === "off" || DIRECT === undefined ? [0] : direct === "require" ? [DIRECT] : [DIRECT, 0];
@@ -58,7 +63,7 @@ export async function openIoFile(
     try {
       const fd = await openDescriptor(path, bits | extra, mode);
       const isDirect = extra !== 0;
-      const alignmentBytes = isDirect ? alignmentOf(fd) : 1;
+      const alignmentBytes = isDirect ? (options.alignmentBytes ?? alignmentOf(fd)) : 1;
       return new IoFile(engine, backend, path, { fd, isDirect, alignmentBytes });
     } catch (error) {
       const { errno, code } = error as NodeJS.ErrnoException;

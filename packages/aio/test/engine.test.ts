@@ -1,5 +1,5 @@
 /** The promise face: files, positions, durability, back-pressure and the end, with every method that runs here. */
-import { readdirSync, readFileSync } from "node:fs";
+import { constants as openFlags, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { constants } from "node:os";
 import { describe, expect, test } from "vitest";
@@ -257,6 +257,22 @@ test("opening says what the system says", async () => {
   await using file = await engine.open(join(blocks.directory, "new"), { flags: "wx+", dataSync: true });
   expect(await file.write(room(engine, 512), 0)).toBe(512);
   expect(await file.size()).toBe(512);
+});
+
+// Aim: what the names of flags cannot say, and an alignment that the caller knows. Method: make a file without emptying it;
+// a read that only the smaller alignment allows.
+test("a file is opened with flags of open(2) and an alignment of the caller's", async ({ skip }) => {
+  using blocks = new BlockFile(2);
+  await using engine = engineFor("sync");
+  const flags = openFlags.O_RDWR | openFlags.O_CREAT;
+  await using kept = await engine.open(blocks.path, { flags });
+  expect(await kept.size()).toBe(2 * BLOCK_BYTES);
+  await using made = await engine.open(join(blocks.directory, "made"), { flags, mode: 0o600 });
+  expect(await made.write(room(engine, 512), 0)).toBe(512);
+  await using direct = await engine.open(blocks.path, { flags, direct: "prefer", alignmentBytes: 512 });
+  if (!direct.isDirect) skip("the file system of the temporary directory has no direct I/O");
+  expect(direct.alignmentBytes).toBe(512);
+  await expect(direct.read(room(engine, 512), 100)).rejects.toMatchObject({ code: "ERR_AIO_MEMORY" });
 });
 
 // Aim: a better method that cannot run is named with its reason. Method: a probe that says no.
