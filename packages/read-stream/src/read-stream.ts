@@ -117,7 +117,8 @@ export class ReadStream<T = void> implements Iterable<StreamItem<T>>, AsyncItera
    * @throws {ReadStreamError} ERR_STREAM_DEAD, ERR_STREAM_FAILED, ERR_STREAM_BUSY
    */
   next(): Buffer {
-    if (this.#isBusy || this.#isUnusable) return this.#refuseNext();
+    // On the fast path the stream can certainly be used.
+    if (this.#isBusy || (!this.#core.isFast && this.#isUnusable)) return this.#refuseNext();
     this.#isBusy = true;
     try {
       const buffer = this.#driver.run();

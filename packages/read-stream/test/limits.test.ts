@@ -6,6 +6,7 @@
 import { describe, expect, test } from "vitest";
 import { STREAM_FLAG } from "../src/options.js";
 import { blocksFrom, calls, everyCall, FULL_SCAN, line, observe, reads, run, SCAN } from "./calls.js";
+import { ModelPool } from "./model-pool.js";
 
 const { full, useBatching } = STREAM_FLAG;
 const blocks100 = blocksFrom(0, 100);
@@ -104,13 +105,23 @@ describe("limits", () => {
     expect(everyCall(made)).toBe("R0+1 W0+1 R1+1|W1+1 R2+1|W2+1 R3+1|W3+1 R4+1|W4+1 R5+1|W5+1");
   });
 
-  test("the largest settings stay within 16 bits", () => {
-    const { stream } = observe(
-      [],
-      {},
+  test("the largest settings stay within 16 bits, and such a stream keeps its order around its queue", () => {
+    const blocks = blocksFrom(0, 100_000);
+    const { pool, stream } = observe(
+      blocks,
+      { debug: false, flags: FULL_SCAN },
       { effectiveConcurrency: 1000, combineLimit: 128, buffersCount: 200_000, pinLimit: 100_000 },
     );
     expect(stream.info).toMatchObject({ maxIos: 1000, maxPinned: 32_639, queueSize: 32_640 });
+    const seen: number[] = [];
+    let distanceMax = 0;
+    for (let buffer = stream.next(); buffer !== 0; buffer = stream.next()) {
+      seen.push(ModelPool.blockOf(buffer));
+      distanceMax = Math.max(distanceMax, stream.info.distance);
+      pool.release(buffer);
+    }
+    expect(distanceMax).toBe(32_639);
+    expect(seen).toEqual(blocks);
   });
 
   test.each([
