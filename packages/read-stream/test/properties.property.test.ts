@@ -10,6 +10,7 @@ import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { calls, observe } from "./calls.js";
 import type { StreamOptions } from "./calls.js";
+import { isCachedAtFirst } from "./golden-data.js";
 import { ModelPool } from "./model-pool.js";
 import type { ModelOptions } from "./model-pool.js";
 
@@ -66,7 +67,7 @@ function optionsOf(wanted: Wanted): StreamOptions {
 }
 
 function modelOf(model: ModelOptions, percent: number): ModelOptions {
-  return { ...model, isCached: (block) => (Math.imul(block, 2_654_435_761) >>> 0) % 100 < percent };
+  return { ...model, isCached: (block) => isCachedAtFirst(block, percent) };
 }
 
 // Aim: whatever the settings, a stream returns what it was asked for and keeps its books. Method: the consumer keeps each
