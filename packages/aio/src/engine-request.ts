@@ -20,6 +20,9 @@ import type { IoResult, IoReturn } from "./result.js";
 /** Writes in a row that may move nothing before that is an error. */
 const IDLE_WRITES_MAX = 3;
 
+/** The target of every request's outcome: each knows its file, and nobody looks there. */
+const UNREAD = new Int32Array(TARGET_WORDS);
+
 /** What a request needs of its file. */
 export interface RequestFile {
   readonly path: string;
@@ -43,7 +46,7 @@ export type RawDone = (result: number, token: number) => void;
 /** A request. */
 export class EngineRequest implements IoReturn {
   readonly result: IoResult = createIoResult();
-  readonly target: Int32Array = new Int32Array(TARGET_WORDS);
+  readonly target: Int32Array = UNREAD;
   readonly onReturn: (slot: IoReturn) => void;
   #file: RequestFile | undefined;
   #operation: IoOperation = "nop";
@@ -65,8 +68,9 @@ export class EngineRequest implements IoReturn {
   #rawDone: RawDone | undefined;
   #token = 0;
 
-  constructor(onReturn: (request: EngineRequest) => void) {
-    this.onReturn = () => onReturn(this);
+  /** @param onReturn is given the request */
+  constructor(onReturn: (slot: IoReturn) => void) {
+    this.onReturn = onReturn;
   }
 
   /** Whether it is on a direct file. Only while it is prepared. */

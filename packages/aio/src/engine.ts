@@ -20,6 +20,7 @@ import { openIoFile } from "./open-file.js";
 import type { OpenOptions } from "./open-file.js";
 import type { AioRow } from "./rows.js";
 import type { Faults } from "./faults.js";
+import type { IoReturn } from "./result.js";
 import type { IoScope } from "./scope.js";
 import type { IoStatistics } from "./statistics.js";
 import { AioSystem } from "./system.js";
@@ -156,7 +157,7 @@ export class IoEngine implements AsyncDisposable {
     if (this.#waiting.length - this.#waitingFrom >= this.#waitingMax) {
       throw new AioError("ERR_AIO_LIMIT", `${this.#waitingMax} calls wait already: await some of them first`);
     }
-    return this.#free.pop() ?? new EngineRequest((request) => this.#onReturn(request));
+    return this.#free.pop() ?? new EngineRequest(this.#onReturn);
   }
 
   /** For {@link IoFile}: starts a request now, or when a handle is idle. */
@@ -216,11 +217,12 @@ export class IoEngine implements AsyncDisposable {
   };
 
   /** The outcome of a request: to whoever asked for it, and the freed handle to whoever waits longest. */
-  #onReturn(request: EngineRequest): void {
+  readonly #onReturn = (slot: IoReturn): void => {
+    const request = slot as EngineRequest;
     if (request.settle()) this.#free.push(request);
     else this.#waiting.splice(this.#waitingFrom, 0, request);
-    this.#pump();
-  }
+    if (this.#waiting.length > 0) this.#pump();
+  };
 
   /** Starts what waits, as far as handles go. A start may come back here before it returns (method sync). */
   #pump(): void {

@@ -8,7 +8,7 @@ import assert from "node:assert/strict";
 
 import { HANDLE_STATE } from "./handle-state.js";
 import type { HandleTable } from "./handle-table.js";
-import { byteAt, HANDLE, LENGTHS, VECTOR } from "./layout.js";
+import { HANDLE, VECTOR } from "./layout.js";
 import { operationName } from "./operations.js";
 import type { IoOperation } from "./operations.js";
 import type { IoView } from "./registry.js";
@@ -98,11 +98,16 @@ export class HandleView implements IoView {
   }
 }
 
-/** Copies a handle's target words; those it was not given are 0. */
+/** Copies a handle's target words; those it was not given are 0. Without a loop: it is done for every I/O. */
 export function copyTarget(table: HandleTable, handle: number, into: Int32Array): void {
   const { words } = table;
-  const at = table.at(handle);
-  const given = byteAt(words[at + HANDLE.lengths] as number, LENGTHS.target);
-  for (let word = 0; word < given; word++) into[word] = words[at + HANDLE.target + word] as number;
-  for (let word = given; word < TARGET_WORDS; word++) into[word] = 0;
+  const at = table.at(handle) + HANDLE.target;
+  into[0] = words[at] as number;
+  into[1] = words[at + 1] as number;
+  into[2] = words[at + 2] as number;
+  into[3] = words[at + 3] as number;
+  into[4] = words[at + 4] as number;
+  into[5] = words[at + 5] as number;
+  into[6] = words[at + 6] as number;
+  into[7] = words[at + 7] as number;
 }

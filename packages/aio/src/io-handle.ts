@@ -44,6 +44,8 @@ export class IoHandle {
   /** First word of the handle, and of its first piece. */
   readonly #at: number;
   readonly #pieceAt: number;
+  /** Words of the target that may not be 0. */
+  #targetLength = TARGET_WORDS;
 
   constructor(owner: HandleOwner, id: number) {
     this.id = id;
@@ -86,8 +88,10 @@ export class IoHandle {
     if (this.#owner.registry.targetOf(id) === undefined) throw badState(`no target ${id} is registered`);
     if (length > TARGET_WORDS) throw badState(`a target has at most ${TARGET_WORDS} words`);
     for (let word = 0; word < length; word++) words[at + HANDLE.target + word] = target[word] as number;
+    // What an earlier life had beyond is cleared; mostly it had as many.
+    for (let word = length; word < this.#targetLength; word++) words[at + HANDLE.target + word] = 0;
+    this.#targetLength = length;
     words[at + HANDLE.meta] = meta | (id << META.targetId);
-    (words[at + HANDLE.lengths] as number) |= length << LENGTHS.target;
     return this;
   }
 

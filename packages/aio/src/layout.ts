@@ -111,7 +111,7 @@ export const HANDLE = {
   generationHigh: 1,
   /** A byte each: operation, target, flags, number of callbacks; see META. */
   meta: 2,
-  /** A byte each: attached words, pieces of memory, words of the target; see LENGTHS. */
+  /** A byte each: attached words, pieces of memory; see LENGTHS. */
   lengths: 3,
   fd: 4,
   fileSlot: 5,
@@ -147,7 +147,7 @@ export const HANDLE = {
 export const META = { operation: 0, targetId: 8, flags: 16, callbackCount: 24 } as const;
 
 /** Where the bytes of a handle's `lengths` begin, in bits. */
-export const LENGTHS = { data: 0, vectors: 8, target: 16 } as const;
+export const LENGTHS = { data: 0, vectors: 8 } as const;
 
 /** A piece of memory: 3 words. */
 export const VECTOR = { segment: 0, offset: 1, length: 2, words: 3 } as const;

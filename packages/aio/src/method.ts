@@ -45,8 +45,8 @@ export interface MethodContext extends ExecutionContext {
 /** A method at work for one backend. */
 export interface IoMethod {
   readonly name: MethodName;
-  /** True if this I/O has to be executed by its issuer at once. */
-  needsSynchronousExecution(handle: number): boolean;
+  /** True if this I/O has to be executed by its issuer at once. Without it none has. */
+  needsSynchronousExecution?(handle: number): boolean;
   /** Submits staged handles, in order. At most SUBMIT_BATCH. The array is the method's to change. */
   submit(handles: Int32Array, count: number): void;
   /**

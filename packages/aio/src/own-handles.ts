@@ -195,7 +195,10 @@ export class OwnHandles {
       panic(this.#table, PANIC.callbackThrew, error);
       throw error;
     }
-    if (slot !== undefined) this.#hasReturned(handle, slot);
+    if (slot !== undefined) {
+      copyTarget(this.#table, handle, slot.target);
+      if (slot.onReturn !== undefined || this.#isWanted[position] !== 0) this.#hasReturned(position, slot);
+    }
     this.#table.step(handle, HANDLE_STATE.completedShared, HANDLE_STATE.completedLocal);
     this.#inFlight.remove(position);
     this.#table.recycle(handle, HANDLE_STATE.completedLocal);
@@ -209,12 +212,15 @@ export class OwnHandles {
     const slot = this.#returnOf[position];
     if (slot !== undefined) {
       fillFromRaw(rawResult, slot.result);
-      this.#hasReturned(handle, slot);
+      copyTarget(this.#table, handle, slot.target);
+      this.#returnOf[position] = undefined;
+      if (slot.onReturn !== undefined || this.#isWanted[position] !== 0) this.#hasReturned(position, slot);
     }
     this.#inFlight.remove(position);
     this.#table.endPlain(handle);
     this.#hasNews = true;
-    this.#toIdle(position);
+    this.#idle[this.idleCount] = position;
+    this.idleCount += 1;
   }
 
   /** Whether the handle handed out was acquired in a scope. */
@@ -276,12 +282,11 @@ export class OwnHandles {
     tell?.();
   }
 
-  /** The result is in its slot: the rest of what belongs there, and whom to tell. */
-  #hasReturned(handle: number, slot: IoReturn): void {
-    copyTarget(this.#table, handle, slot.target);
-    if (slot.onReturn === undefined) return;
+  /** The outcome is in its slot: whom to tell. */
+  #hasReturned(position: number, slot: IoReturn): void {
     this.#returned[this.#returnedTo] = slot;
     this.#returnedTo += 1;
+    this.#unwant(position);
   }
 
   #handOver(at: number): void {
@@ -304,6 +309,10 @@ export class OwnHandles {
 
   #detachReturn(position: number): void {
     this.#returnOf[position] = undefined;
+    this.#unwant(position);
+  }
+
+  #unwant(position: number): void {
     if (this.#isWanted[position] === 0) return;
     this.#isWanted[position] = 0;
     this.listener?.unwant();

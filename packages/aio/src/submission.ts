@@ -93,7 +93,7 @@ export class Submission {
     statistics.start(byteAt(meta, META.operation), byteAt(meta, META.targetId), bytes);
     const isInline =
       (meta & (FLAG.synchronous << META.flags)) !== 0 ||
-      this.method?.needsSynchronousExecution(handle) === true;
+      this.method?.needsSynchronousExecution?.(handle) === true;
     if (isInline) {
       this.#executeInline(handle);
       return;

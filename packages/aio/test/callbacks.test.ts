@@ -198,6 +198,22 @@ describe("what a callback sees", () => {
   });
 });
 
+// Aim: no word of an earlier life's target is taken for this one's. Method: the same handle with ever fewer words, and more.
+test("a target has the words it was given, and zeros", async () => {
+  await using world = createWorld(new AioRegistry());
+  using scope = world.backend.openScope();
+  for (const words of [[1, 2, 3, 4, 5, 6, 7, 8], [9, 10], [], [11, 12, 13], [14]]) {
+    const slot = createIoReturn();
+    const handle = world.backend.acquire(scope, slot);
+    const ref = handle.ref();
+    handle.setTarget(TARGET, words).startNop(world.lease);
+    world.controller.complete(ref.handle, 0);
+    world.backend.wait(ref);
+    expect([...slot.target]).toEqual([...words, ...Array.from({ length: 8 - words.length }, () => 0)]);
+    expect(ref.handle, "the same handle each time").toBe(0);
+  }
+});
+
 describe("an exception out of a callback", () => {
   const throwing = (): never => {
     throw new Error("on purpose");

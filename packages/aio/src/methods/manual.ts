@@ -23,7 +23,6 @@ const CONTROLLER_ID = 3000;
 export function createManualMethod(context: MethodContext): IoMethod {
   return {
     name: "manual",
-    needsSynchronousExecution: () => false,
     submit: (handles, count) => void context.markSubmitted(handles, count),
     close: () => undefined,
   };

@@ -97,18 +97,15 @@ export class UringMethod implements IoMethod {
     return this.#hasFixedBuffers;
   }
 
-  needsSynchronousExecution(): boolean {
-    return false;
-  }
-
   submit(handles: Int32Array, count: number): void {
     const { table, faults, completer } = this.#context;
     const inFlight = this.#context.inFlight();
     const last = handles[count - 1] as number;
     const accepted = this.#context.markSubmitted(handles, count);
+    const { isArmed } = faults;
     for (let index = 0; index < accepted; index++) {
       const handle = handles[index] as number;
-      const struck = faults.isArmed ? this.#struck(handle) : undefined;
+      const struck = isArmed ? this.#struck(handle) : undefined;
       if (struck !== undefined) completer.complete(handle, struck);
       else this.#prepare(handle, index, inFlight + index);
     }
