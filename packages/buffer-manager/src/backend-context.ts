@@ -24,6 +24,7 @@ import type { PoolSettings } from "./settings.js";
 import { foldStatistics } from "./io-statistics.js";
 import { Counters } from "./statistics.js";
 import { Waiter } from "./waiting.js";
+import { WRITE_BACK_AFTER } from "./write-back.js";
 
 /** How a thread takes part in a pool. */
 export interface AttachOptions {
@@ -35,6 +36,8 @@ export interface AttachOptions {
   readonly mayBlock?: boolean;
   /** Hears of what harms nobody now, but should not be. */
   readonly onWarning?: (code: BufferWarningCode, message: string) => void;
+  /** Pages that it writes itself before the kernel is asked to write back: 0, never, unless said otherwise; up to 256. */
+  readonly writeBackAfter?: number;
   /** Options of its I/O. */
   readonly aio?: Omit<BackendOptions, "mayBlock">;
   /** What this thread is for; its I/O is counted under it. A client's backend unless said otherwise. */
@@ -63,6 +66,7 @@ export interface BackendContext {
   readonly waiter: Waiter;
   readonly files: FileLayer;
   readonly wal: WalHooks;
+  readonly writeBackAfter: number;
   readonly mayBlock: boolean;
   /** Its buffers for temporary relations, as the callbacks of their reads find them. */
   readonly ownBuffers: OwnBuffersHolder;
@@ -115,6 +119,7 @@ export function attachContext(shared: PoolShared, options: AttachOptions): Backe
     waiter: new Waiter(words, at, aio, wal, mayBlock),
     files: options.files(aio, shared),
     wal,
+    writeBackAfter: options.writeBackAfter ?? WRITE_BACK_AFTER.backend,
     mayBlock,
     ownBuffers,
     reach,

@@ -11,12 +11,12 @@ import { REFCOUNT_MASK, STATE, USAGE_MASK } from "./buffer-state.js";
 import type { ClockSweep } from "./clock-sweep.js";
 import { publish } from "./diagnostics.js";
 import { BACKEND, HEADER } from "./layout.js";
-import type { WriteRun } from "./page-writer.js";
 import type { WriteParts } from "./sorted-writes.js";
 import { CONTEXT } from "./statistics.js";
 import type { WaitEvent } from "./wait-events.js";
 import type { Waiting } from "./waiting.js";
 import { WRITE_BACK_AFTER, WriteBack } from "./write-back.js";
+import type { WriteRun } from "./write-run.js";
 
 /** Times the delay that it sleeps when there is nothing to do. */
 const HIBERNATE_FACTOR = 50;

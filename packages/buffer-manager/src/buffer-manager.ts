@@ -7,20 +7,21 @@
  */
 import { attachContext, detachContext } from "./backend-context.js";
 import type { AttachOptions, BackendContext } from "./backend-context.js";
+import { BackendParts } from "./backend-parts.js";
+import { BufferWrites } from "./buffer-writes.js";
 import { CleanupLocks } from "./cleanup-lock.js";
-import { ContentLocks } from "./content-locks.js";
+import type { ContentLocks } from "./content-locks.js";
 import { BufferError } from "./errors.js";
 import type { LatchMode } from "./latch.js";
 import { HEADER } from "./layout.js";
-import { MappingTable } from "./mapping.js";
+import type { MappingTable } from "./mapping.js";
 import { PageViews } from "./page-views.js";
 import type { PoolShared } from "./pool-core.js";
 import { checkPoolPanic } from "./pool-core.js";
 import { PoolScopes } from "./pool-scope.js";
 import type { PoolScope } from "./pool-scope.js";
 import type { Pins } from "./pins.js";
-import { PIN_SLOTS } from "./pins.js";
-import { pinLimit, ringBuffers, ringKib, usesRing } from "./ring-sizes.js";
+import { ringBuffers, ringKib, usesRing } from "./ring-sizes.js";
 import type { RingKind } from "./ring-sizes.js";
 import { Ring, ringContext, ringInUse } from "./ring.js";
 import { Session } from "./session.js";
@@ -29,10 +30,11 @@ import { FORK } from "./tag.js";
 import type { Fork, Relation, Tag } from "./tag.js";
 
 /** A thread's part in a pool. For that thread only. */
-export class BufferManager implements Disposable, AsyncDisposable {
+export class BufferManager extends BufferWrites implements Disposable, AsyncDisposable {
   /** What this backend has set for itself. */
   readonly session: Session;
   readonly #context: BackendContext;
+  readonly #parts: BackendParts;
   readonly #words: Int32Array;
   readonly #pins: Pins;
   readonly #mapping: MappingTable;
@@ -43,12 +45,15 @@ export class BufferManager implements Disposable, AsyncDisposable {
   #isAttached = true;
 
   private constructor(context: BackendContext) {
+    const parts = new BackendParts(context);
+    super(parts);
+    this.#parts = parts;
     this.#context = context;
     this.#words = context.words;
     this.#pins = context.pins;
     this.session = new Session(context.settings);
-    this.#mapping = new MappingTable(context);
-    this.#locks = new ContentLocks(context);
+    this.#mapping = parts.allocator.mapping;
+    this.#locks = parts.locks;
     this.#cleanup = new CleanupLocks(context, this.#locks);
     this.#pages = new PageViews(context.frames, context.layout.buffersMax);
     this.#scopes = new PoolScopes({
@@ -59,6 +64,7 @@ export class BufferManager implements Disposable, AsyncDisposable {
         context.warn("BUFFER_LEAKED_PIN", `buffer ${buffer} was still pinned when its scope ended`);
       },
     });
+    parts.scopes = this.#scopes;
   }
 
   /**
@@ -189,12 +195,12 @@ export class BufferManager implements Disposable, AsyncDisposable {
 
   /** Pins that a backend should not go beyond, so that there are some for everybody. Advisory; can be 0. */
   pinLimit(): number {
-    return pinLimit(this.buffersCount, this.#context.settings.pinBackends);
+    return this.#parts.pinLimit;
   }
 
   /** How many of them are left, as if a few were always in use; can be 0. One may always be taken. */
   additionalPins(): number {
-    return Math.max(0, this.pinLimit() - (this.#pins.overflowCount + PIN_SLOTS));
+    return this.#parts.additionalPins;
   }
 
   /**
@@ -238,6 +244,7 @@ export class BufferManager implements Disposable, AsyncDisposable {
   detach(): void {
     if (!this.#isAttached) return;
     this.#isAttached = false;
+    this.#parts.isAttached = false;
     const { aio, files } = this.#context;
     try {
       this.#releaseAll();
@@ -252,6 +259,7 @@ export class BufferManager implements Disposable, AsyncDisposable {
   async detachAsync(): Promise<void> {
     if (!this.#isAttached) return;
     this.#isAttached = false;
+    this.#parts.isAttached = false;
     const { aio, files } = this.#context;
     try {
       this.#releaseAll();

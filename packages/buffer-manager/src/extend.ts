@@ -49,7 +49,7 @@ export interface ExtendOptions {
 export interface Extension {
   /** The first new block; where the fork ended. */
   readonly first: number;
-  /** The buffers of the new blocks, from 0, each pinned; fewer than asked for if pins are short. */
+  /** The buffers of the new blocks, each pinned; fewer than asked for if pins are short. */
   readonly buffers: number[];
 }
 

@@ -1,8 +1,22 @@
 /** The public face of @millrace/buffer-manager: a pool of pages that the threads of a process share. */
 export type { AttachOptions } from "./backend-context.js";
+export type {
+  BackgroundWriter,
+  BackgroundWriterOptions,
+  BackgroundWriterRound,
+} from "./background-writer.js";
+export type { BackgroundWriterPaceOptions } from "./background-writer-pace.js";
 export { BufferManager } from "./buffer-manager.js";
+export type { ExtendToOptions } from "./buffer-writes.js";
+export type { CheckpointOptions, CheckpointReport } from "./checkpoint.js";
+export { BUFFER_CHANNEL } from "./diagnostics.js";
+export type { BufferEvent } from "./diagnostics.js";
+export { allForks } from "./drop.js";
+export type { ForkFrom } from "./drop.js";
 export { BufferError, DumpFormatError } from "./errors.js";
 export type { BufferErrorCode, BufferWarningCode } from "./errors.js";
+export type { EvictCounts, Eviction } from "./evict.js";
+export type { ExtendOptions, Extension } from "./extend.js";
 export type { FileLayer, WalHooks } from "./file-layer.js";
 export type { LatchMode } from "./latch.js";
 export type { PoolHook, PoolPoint } from "./points.js";

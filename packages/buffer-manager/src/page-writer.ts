@@ -13,8 +13,7 @@
  * After FlushBuffer of PostgreSQL 18, which writes one page at a time, keeps its content lock until it is written, and uses a
  * copy only where there are checksums.
  */
-import { createIoReturn } from "@millrace/aio";
-import type { IoHandle, IoReturn, WaitRef } from "@millrace/aio";
+import type { IoHandle } from "@millrace/aio";
 
 import type { BackendContext } from "./backend-context.js";
 import { STATE } from "./buffer-state.js";
@@ -30,54 +29,14 @@ import { scratchFrame } from "./pool-core.js";
 import { ScratchFrames } from "./scratch-frames.js";
 import { PAGE_BYTES } from "./settings.js";
 import { COUNTED } from "./statistics.js";
-import type { Fork, Relation } from "./tag.js";
 import { acquireHandle } from "./waiting.js";
 import type { Waiting } from "./waiting.js";
+import { WriteBack } from "./write-back.js";
+import { asRun, Run } from "./write-run.js";
+import type { WriteRun } from "./write-run.js";
 
 /** Most blocks of one write: two of them fit into the scratch frames, so that one is made while the other is written. */
 const RUN_MAX: number = SCRATCH_FRAMES / 2;
-
-/** One write of neighbouring blocks. */
-export interface WriteRun {
-  readonly relation: Relation;
-  readonly fork: Fork;
-  /** The first block. */
-  readonly block: number;
-  /** Buffers in it, from 0, in the order of their blocks. */
-  readonly buffers: number[];
-  /** Whether it is over. */
-  readonly isDone: boolean;
-}
-
-class Run implements WriteRun {
-  readonly buffers: number[] = [];
-  isDone = false;
-  lsn = 0n;
-  hadFailed = false;
-  ref: WaitRef | undefined;
-  readonly slot: IoReturn;
-  readonly frame: number;
-  frames: number;
-  readonly relation: Relation;
-  readonly fork: Fork;
-  readonly block: number;
-
-  constructor(
-    frame: number,
-    frames: number,
-    relation: Relation,
-    fork: Fork,
-    block: number,
-    onReturn: (run: Run) => void,
-  ) {
-    this.frame = frame;
-    this.frames = frames;
-    this.relation = relation;
-    this.fork = fork;
-    this.block = block;
-    this.slot = createIoReturn(() => onReturn(this));
-  }
-}
 
 /** The writes of one backend. */
 export class PageWriter {
@@ -85,6 +44,7 @@ export class PageWriter {
   readonly #ioLocks: IoLocks;
   readonly #scratch: ScratchFrames;
   readonly #checksums: PageChecksums;
+  readonly #writeBack: WriteBack;
   readonly #running = new Set<Run>();
   #waiting = 0;
 
@@ -93,6 +53,7 @@ export class PageWriter {
     this.#ioLocks = ioLocks;
     this.#scratch = new ScratchFrames(context.frames, scratchFrame(context.layout, context.id));
     this.#checksums = new PageChecksums(context.frames);
+    this.#writeBack = new WriteBack(context.files, context.counters, context.writeBackAfter);
   }
 
   /** Most blocks that one write may have. */
@@ -126,6 +87,14 @@ export class PageWriter {
     this.add(run, buffer);
     yield* this.start(run, context);
     yield* this.finish(run);
+  }
+
+  /** After a victim was flushed, still pinned: may have the kernel begin to write back. */
+  flushed(buffer: number, context: number): void {
+    const { headers, writeBackAfter } = this.#context;
+    if (writeBackAfter === 0) return;
+    const { fork, block, ...relation } = headers.tag(buffer);
+    this.#writeBack.note(relation, fork, block, 1, context);
   }
 
   /**
@@ -324,8 +293,4 @@ export class PageWriter {
     if (cause instanceof BufferError) return cause;
     return new BufferError("ERR_BUFFER_WRITE", message, { cause });
   }
-}
-
-function asRun(run: WriteRun): Run {
-  return run as Run;
 }

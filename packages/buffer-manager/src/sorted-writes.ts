@@ -14,10 +14,11 @@ import type { ContentLocks } from "./content-locks.js";
 import { IO_LOCK } from "./io-lock.js";
 import type { IoLocks } from "./io-lock.js";
 import { DESCRIPTOR } from "./layout.js";
-import type { PageWriter, WriteRun } from "./page-writer.js";
+import type { PageWriter } from "./page-writer.js";
 import { CONTEXT } from "./statistics.js";
 import type { Waiting } from "./waiting.js";
 import type { WriteBack } from "./write-back.js";
+import type { WriteRun } from "./write-run.js";
 
 /** The parts of a backend that write. */
 export interface WriteParts {

@@ -11,18 +11,16 @@ import type { AioBackend, IoHandle, IoVector } from "@millrace/aio";
 import { verifyPage } from "@millrace/checksums";
 import { expect } from "vitest";
 
-import { Allocator } from "../src/allocate.js";
 import { attachContext, detachContext } from "../src/backend-context.js";
-import type { BackendContext } from "../src/backend-context.js";
+import type { AttachOptions, BackendContext } from "../src/backend-context.js";
+import { BackendParts } from "../src/backend-parts.js";
 import type { BackgroundWriterParts } from "../src/background-writer.js";
 import { REFCOUNT_MASK, STATE } from "../src/buffer-state.js";
-import { ContentLocks } from "../src/content-locks.js";
 import { DirtyMarks } from "../src/dirty.js";
 import type { WalHooks } from "../src/file-layer.js";
-import { IoLocks, terminateIo } from "../src/io-lock.js";
+import { terminateIo } from "../src/io-lock.js";
 import { BACKEND, DESCRIPTOR, STRATEGY } from "../src/layout.js";
 import { pageLsn, setPageLsn } from "../src/page-lsn.js";
-import { PageWriter } from "../src/page-writer.js";
 import type { PoolHook } from "../src/points.js";
 import { openPool } from "../src/pool-core.js";
 import type { PoolShared } from "../src/pool-core.js";
@@ -121,23 +119,9 @@ export interface WorldOptions extends PoolOptions {
   readonly hook?: PoolHook;
 }
 
-/** One backend's parts. */
-export class Backend {
-  readonly context: BackendContext;
-  readonly locks: ContentLocks;
-  readonly ioLocks: IoLocks;
-  readonly writer: PageWriter;
-  readonly marks: DirtyMarks;
-  readonly allocator: Allocator;
-
-  constructor(context: BackendContext) {
-    this.context = context;
-    this.locks = new ContentLocks(context);
-    this.ioLocks = new IoLocks(context.headers, context.id);
-    this.writer = new PageWriter(context, this.ioLocks);
-    this.marks = new DirtyMarks(context, this.locks);
-    this.allocator = new Allocator(context, this.locks, this.writer);
-  }
+/** One backend's parts, and its marks. */
+export class Backend extends BackendParts {
+  readonly marks: DirtyMarks = new DirtyMarks(this.context, this.locks);
 }
 
 /** A pool, its files and one backend or more. */
@@ -161,8 +145,9 @@ export class WriteWorld implements AsyncDisposable {
     this.backend = this.attach(mayBlock);
   }
 
-  attach(mayBlock = true): Backend {
+  attach(mayBlock = true, options: Partial<AttachOptions> = {}): Backend {
     const context = attachContext(this.pool.shared, {
+      ...options,
       files: (aio, shared) => new RecordingFiles(aio, shared, { directory: this.directory.path }, this),
       wal: this.log,
       mayBlock,
