@@ -16,6 +16,8 @@ import { Victims } from "./victim.js";
 import type { VictimContext, VictimWriter } from "./victim.js";
 import type { Waiting } from "./waiting.js";
 
+const NONE = -1;
+
 /** Allocates buffers for one backend. */
 export class Allocator {
   /** Whether the page of the buffer that `allocate` returned last is valid. To be read at once: other flows allocate too. */
@@ -36,6 +38,38 @@ export class Allocator {
   }
 
   /**
+   * Pins the buffer of a block, where nothing has to be waited for; `found` says whether its page is valid.
+   *
+   * @param context that evictions are charged to, of `CONTEXT`
+   * @returns its index; -1 if it must be waited: `allocate` goes on with what was selected, and has to be called next
+   * @throws {BufferError} ERR_BUFFER_NO_UNPINNED
+   */
+  tryAllocate(relation: Relation, fork: Fork, block: number, ring: Ring | null, context: number): number {
+    const isRing = ringInUse(ring) !== null;
+    const known = this.mapping.lookupAndPin(relation, fork, block, isRing);
+    if (known >= 0) {
+      this.found = this.mapping.isValid;
+      return known;
+    }
+    const bucket = this.mapping.bucketOf(relation, fork, block);
+    const mutex = this.mapping.mutexOf(bucket);
+    if (!this.mutexes.tryLock(mutex)) return NONE;
+    const present = this.#pinPresent(bucket, relation, fork, block, isRing);
+    this.mutexes.unlock(mutex);
+    if (present >= 0) return present;
+    const victim = this.#victims.tryGet(ring, context);
+    if (victim < 0) return NONE;
+    try {
+      this.#context.reach("alloc:before-insert", victim);
+      this.mutexes.lockNow(mutex);
+    } catch (error) {
+      this.giveBack(victim);
+      throw error;
+    }
+    return this.#insert(bucket, relation, fork, block, victim, isRing);
+  }
+
+  /**
    * Pins the buffer of a block; `found` says whether its page is valid.
    *
    * @param context that evictions and writes are charged to, of `CONTEXT`
@@ -50,18 +84,21 @@ export class Allocator {
     context: number,
   ): Waiting<number> {
     const isRing = ringInUse(ring) !== null;
-    const known = this.mapping.lookupAndPin(relation, fork, block, isRing);
-    if (known >= 0) {
-      this.found = this.mapping.isValid;
-      return known;
-    }
     const bucket = this.mapping.bucketOf(relation, fork, block);
     const mutex = this.mapping.mutexOf(bucket);
-    if (!this.mutexes.tryLock(mutex)) yield* this.mutexes.lock(mutex);
-    const present = this.#pinPresent(bucket, relation, fork, block, isRing);
-    this.mutexes.unlock(mutex);
-    if (present >= 0) return present;
-    const victim = yield* this.#victims.get(ring, context);
+    const victims = this.#victims;
+    if (!victims.hasSelected) {
+      const known = this.mapping.lookupAndPin(relation, fork, block, isRing);
+      if (known >= 0) {
+        this.found = this.mapping.isValid;
+        return known;
+      }
+      if (!this.mutexes.tryLock(mutex)) yield* this.mutexes.lock(mutex);
+      const present = this.#pinPresent(bucket, relation, fork, block, isRing);
+      this.mutexes.unlock(mutex);
+      if (present >= 0) return present;
+    }
+    const victim = yield* victims.get(ring, context);
     try {
       this.#context.reach("alloc:before-insert", victim);
       if (!this.mutexes.tryLock(mutex)) yield* this.mutexes.lock(mutex);
@@ -69,9 +106,21 @@ export class Allocator {
       this.giveBack(victim);
       throw error;
     }
+    return this.#insert(bucket, relation, fork, block, victim, isRing);
+  }
+
+  /** Gives a victim to a block, unless somebody was faster. Under the mutex, which it gives back. */
+  #insert(
+    bucket: number,
+    relation: Relation,
+    fork: Fork,
+    block: number,
+    victim: number,
+    isRing: boolean,
+  ): number {
     const winner = this.#pinPresent(bucket, relation, fork, block, isRing);
     if (winner < 0) this.mapping.insert(bucket, relation, fork, block, victim);
-    this.mutexes.unlock(mutex);
+    this.mutexes.unlock(this.mapping.mutexOf(bucket));
     if (winner >= 0) {
       this.giveBack(victim);
       return winner;

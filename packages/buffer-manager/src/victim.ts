@@ -44,14 +44,57 @@ export interface VictimParts {
   readonly writer: VictimWriter;
 }
 
+const NONE = -1;
+
+/** What trying to take a victim's page out of the pool came to. */
+const VACATE = { done: 0, inUse: 1, mustWait: 2 } as const;
+type VacateOutcome = (typeof VACATE)[keyof typeof VACATE];
+
 /** Finds victims for one backend. */
 export class Victims {
   readonly #context: VictimContext;
   readonly #parts: VictimParts;
+  /** What `tryGet` has selected and pinned, and left to `get`. */
+  #selected = NONE;
+  #isSelectedFromRing = false;
 
   constructor(context: VictimContext, parts: VictimParts) {
     this.#context = context;
     this.#parts = parts;
+  }
+
+  /** Whether `tryGet` has left a buffer to `get`. */
+  get hasSelected(): boolean {
+    return this.#selected >= 0;
+  }
+
+  /**
+   * Makes a buffer free, where nothing has to be waited for: no page to be written, no mutex that is taken. This is what nearly
+   * every miss needs, and it makes no generator.
+   *
+   * @param context that its eviction is charged to, of `CONTEXT`
+   * @returns its index; pinned once, clean, without a tag. -1 if it must be waited: `get` goes on with what was selected, and
+   *   has to be called next
+   * @throws {BufferError} ERR_BUFFER_NO_UNPINNED
+   */
+  tryGet(ring: Ring | null, context: number): number {
+    const { pins } = this.#context;
+    const { sweep } = this.#parts;
+    for (;;) {
+      const buffer = sweep.getVictim(ring);
+      let outcome: VacateOutcome = VACATE.inUse;
+      try {
+        outcome = this.#tryVacate(buffer, sweep.isFromRing, context);
+      } finally {
+        if (outcome === VACATE.inUse) pins.unpin(buffer);
+      }
+      if (outcome === VACATE.done) return buffer;
+      if (outcome === VACATE.mustWait) {
+        this.#selected = buffer;
+        this.#isSelectedFromRing = sweep.isFromRing;
+        return NONE;
+      }
+    }
   }
 
   /**
@@ -65,8 +108,10 @@ export class Victims {
     const { pins } = this.#context;
     const { sweep } = this.#parts;
     for (;;) {
-      const buffer = sweep.getVictim(ring);
-      const { isFromRing } = sweep;
+      const selected = this.#selected;
+      this.#selected = NONE;
+      const buffer = selected >= 0 ? selected : sweep.getVictim(ring);
+      const isFromRing = selected >= 0 ? this.#isSelectedFromRing : sweep.isFromRing;
       let isTaken = false;
       try {
         isTaken = yield* this.#vacate(buffer, ring, isFromRing, context);
@@ -77,18 +122,46 @@ export class Victims {
     }
   }
 
+  #tryVacate(buffer: number, isFromRing: boolean, context: number): VacateOutcome {
+    const { headers, reach } = this.#context;
+    const state = headers.state(buffer);
+    if ((state & STATE.dirty) !== 0) return VACATE.mustWait;
+    if ((state & STATE.tagValid) === 0) {
+      reach("victim:selected", buffer);
+      this.#countVacated(state, isFromRing, context);
+      reach("victim:before-invalidate", buffer);
+      return VACATE.done;
+    }
+    const { mapping, mutexes } = this.#parts;
+    const bucket = mapping.bucketOfBuffer(buffer);
+    const mutex = mapping.mutexOf(bucket);
+    reach("victim:selected", buffer);
+    reach("victim:before-invalidate", buffer);
+    if (!mutexes.tryLock(mutex)) return VACATE.mustWait;
+    try {
+      this.#countVacated(state, isFromRing, context);
+      return this.#removeAlone(bucket, buffer) ? VACATE.done : VACATE.inUse;
+    } finally {
+      mutexes.unlock(mutex);
+    }
+  }
+
   *#vacate(buffer: number, ring: Ring | null, isFromRing: boolean, context: number): Waiting<boolean> {
-    const { headers, counters, reach } = this.#context;
+    const { headers, reach } = this.#context;
     const state = headers.state(buffer);
     reach("victim:selected", buffer);
     if ((state & STATE.dirty) !== 0) {
       const isClean = yield* this.#clean(buffer, ring, isFromRing, context);
       if (!isClean) return false;
     }
-    if ((state & STATE.valid) !== 0)
-      counters.count(isFromRing ? COUNTED.reuse : COUNTED.evict, context, false);
+    this.#countVacated(state, isFromRing, context);
     reach("victim:before-invalidate", buffer);
     return (state & STATE.tagValid) === 0 || (yield* this.invalidate(buffer));
+  }
+
+  #countVacated(state: number, isFromRing: boolean, context: number): void {
+    if ((state & STATE.valid) === 0) return;
+    this.#context.counters.count(isFromRing ? COUNTED.reuse : COUNTED.evict, context, false);
   }
 
   /** @returns false if the page is locked, or the ring would rather have another buffer */
@@ -122,22 +195,27 @@ export class Victims {
    * @returns false if it is pinned by others too, also by another flow of this thread, or dirty: nothing was done
    */
   *invalidate(buffer: number): Waiting<boolean> {
-    const { headers, pins } = this.#context;
     const { mapping, mutexes } = this.#parts;
     const bucket = mapping.bucketOfBuffer(buffer);
     const mutex = mapping.mutexOf(bucket);
     if (!mutexes.tryLock(mutex)) yield* mutexes.lock(mutex);
     try {
-      const state = headers.lock(buffer);
-      const isAlone = (state & REFCOUNT_MASK) === 1 && pins.count(buffer) === 1;
-      if (!isAlone || (state & STATE.dirty) !== 0) {
-        headers.unlock(buffer, state);
-        return false;
-      }
-      mapping.remove(bucket, buffer, 1);
-      return true;
+      return this.#removeAlone(bucket, buffer);
     } finally {
       mutexes.unlock(mutex);
     }
+  }
+
+  /** Under the mutex of the buffer's bucket. @returns false if somebody else has the buffer pinned, or it is dirty */
+  #removeAlone(bucket: number, buffer: number): boolean {
+    const { headers, pins } = this.#context;
+    const state = headers.lock(buffer);
+    const isAlone = (state & REFCOUNT_MASK) === 1 && pins.count(buffer) === 1;
+    if (!isAlone || (state & STATE.dirty) !== 0) {
+      headers.unlock(buffer, state);
+      return false;
+    }
+    this.#parts.mapping.remove(bucket, buffer, 1);
+    return true;
   }
 }

@@ -96,7 +96,8 @@ export class Replacer {
     const before = this.#counts(context);
     this.#ring = ring;
     this.#events.length = 0;
-    const buffer = runNow(this.allocator.allocate(RELATION, 0, block, ring, context));
+    const now = this.allocator.tryAllocate(RELATION, 0, block, ring, context);
+    const buffer = now >= 0 ? now : runNow(this.allocator.allocate(RELATION, 0, block, ring, context));
     this.#takeRejected();
     if (this.allocator.found) return [...this.#events, `h${buffer}`];
     const after = this.#counts(context);
