@@ -1,5 +1,5 @@
 /**
- * Which buffer is replaced next: a ring's, else one of the free list, else what the clock's hand finds unused.
+ * Which buffer is replaced next: a ring's, else one of a run, of the free list, else what the clock's hand finds unused.
  *
  * The hand is a counter that only grows, modulo the number of buffers; whoever moves it over the end folds it back and
  * counts a pass, both under the strategy mutex, so that a reader of both sees them agree. A buffer that is pinned is passed
@@ -9,6 +9,7 @@
 import type { BackendContext } from "./backend-context.js";
 import { REFCOUNT_MASK, STATE, USAGE_MASK, USAGE_ONE } from "./buffer-state.js";
 import { BufferError } from "./errors.js";
+import type { Extents } from "./extents.js";
 import { hasFree, popFree, pushFree } from "./free-list.js";
 import type { BufferHeaders } from "./headers.js";
 import { DESCRIPTOR, HEADER, STRATEGY } from "./layout.js";
@@ -33,6 +34,8 @@ export interface SweepPosition {
 export class ClockSweep {
   /** Whether what `getVictim` gave last was in the ring. */
   isFromRing = false;
+  /** Victims side by side, where the pool wants them: before the free list and the clock. */
+  extents: Extents | undefined;
   readonly #words: Int32Array;
   readonly #layout: PoolLayout;
   readonly #headers: BufferHeaders;
@@ -80,7 +83,8 @@ export class ClockSweep {
     }
     this.#notify();
     Atomics.add(this.#words, this.#allocationsAt, 1);
-    let buffer = this.#takeFree();
+    let buffer = this.extents === undefined ? NONE : this.extents.take();
+    if (buffer < 0) buffer = this.#takeFree();
     if (buffer < 0) buffer = this.#sweep();
     if (ring !== null) ring.put(buffer);
     return buffer;

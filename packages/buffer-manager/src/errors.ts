@@ -16,11 +16,14 @@ export type BufferErrorCode =
   | "ERR_BUFFER_LOCAL_IN_USE" // the number of local buffers cannot change any more
   | "ERR_BUFFER_MAX_BLOCKS" // a relation cannot have more blocks
   | "ERR_BUFFER_NO_LOCAL" // all local buffers are pinned
+  | "ERR_BUFFER_NO_READ" // a read is waited for that needs no waiting
   | "ERR_BUFFER_NO_UNPINNED" // all buffers are pinned; release some
   | "ERR_BUFFER_PANIC" // a thread died inside an update of shared state: nothing in the pool can be trusted any more
   | "ERR_BUFFER_PINNED_IN_DROP" // a page that is to be dropped is pinned by the backend that drops it
   | "ERR_BUFFER_PIN_COUNT" // the call needs this backend to have exactly one pin on the page
   | "ERR_BUFFER_POISONED" // an earlier sync of a data file failed: what is durable is unknown, recover with a new pool
+  | "ERR_BUFFER_READ_FAILED" // the kernel failed a read; `cause` has the errno
+  | "ERR_BUFFER_SHORT_READ" // a file ends before a block that was to be read
   | "ERR_BUFFER_WOULD_BLOCK" // a blocking call on a thread that must not sleep; use its asynchronous twin
   | "ERR_BUFFER_WRITE"; // a page could not be written, or its WAL not made durable: it stays dirty; `cause` says why
 

@@ -12,6 +12,9 @@ import type { Waiting } from "./waiting.js";
 export interface OwnBuffers {
   lookupAndPin(relation: Relation, fork: Fork, block: number): number;
   allocate(relation: Relation, fork: Fork, block: number): Waiting<number>;
+  lookup(relation: Relation, fork: Fork, block: number): number;
+  hasTag(buffer: number, relation: Relation, fork: Fork, block: number): boolean;
+  pin(buffer: number): void;
   unpin(buffer: number): void;
   isValid(buffer: number): boolean;
   frame(buffer: number): number;
