@@ -74,6 +74,8 @@ export class StreamDriver<T> {
       for (let effect = core.begin(); effect !== EFFECT.done; effect = core.resume()) {
         if (effect >= EFFECT.askPins) {
           if (effect === EFFECT.askPins && !core.permit(pool.additionalPins(core.limits.isLocal))) continue;
+          // On the fast path the block is most likely there, and takes no promise.
+          if (effect === EFFECT.start && this.#startNow()) continue;
           await this.#startAsync();
           // Not before: others have run meanwhile, up to this very line.
           if (core.isInBatch) this.#enterBatch();
@@ -136,6 +138,17 @@ export class StreamDriver<T> {
       );
     } catch (error) {
       this.#startFailed(error);
+    }
+  }
+
+  /** Starts the read if it needs no sleep. @returns whether it did not; if it did, nothing has happened */
+  #startNow(): boolean {
+    try {
+      this.#start();
+      return true;
+    } catch (error) {
+      if (isWouldBlock(error)) return false;
+      throw error;
     }
   }
 

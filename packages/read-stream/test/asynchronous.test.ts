@@ -62,6 +62,35 @@ describe("nextAsync", () => {
     expect(pool.pinsHeld).toBe(0);
   });
 
+  test("makes no promise for a block that is there, once all were", async () => {
+    const pool = new ModelPool({ mayBlock: false, isCached: (block) => block !== 20 });
+    const blocks = listed(blocksFrom(0, 40));
+    const startReadAsync = pool.startReadAsync.bind(pool);
+    const asynchronous: number[] = [];
+    pool.startReadAsync = (operation, buffers, at, block, count, flags) => {
+      asynchronous.push(block);
+      return startReadAsync(operation, buffers, at, block, count, flags);
+    };
+    const next = (): number => {
+      const block = blocks(undefined);
+      // Another backend begins to read it at the last moment, so that it has to be waited for.
+      if (block === 20) pool.startForeign(20, 1);
+      return block;
+    };
+    const { stream } = observe([], { next }, pool);
+    const seen: number[] = [];
+    for (;;) {
+      const buffer = await nextWithIo(pool, stream);
+      if (buffer === 0) break;
+      seen.push(ModelPool.blockOf(buffer));
+      pool.release(buffer);
+    }
+    expect(seen).toEqual(blocksFrom(0, 40));
+    // Look-ahead pins blocks 0 and 1.
+    expect(asynchronous).toEqual([0, 1, 20]);
+    expect(pool.pinsHeld).toBe(0);
+  });
+
   test("really waits", async () => {
     const pool = manualPool();
     const { stream } = observe(blocksFrom(0, 100), {}, pool);
