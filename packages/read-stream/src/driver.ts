@@ -113,6 +113,12 @@ export class StreamDriver<T> {
     this.core.abandon();
   }
 
+  /** After an await. @throws {ReadStreamError} ERR_STREAM_DEAD: the scope has ended meanwhile */
+  checkAlive(): void {
+    if (this.isDead)
+      throw new ReadStreamError("ERR_STREAM_DEAD", "the scope of the stream ended while it waited");
+  }
+
   #releaseStrays(): void {
     for (let buffer = this.core.takeStray(); buffer !== 0; buffer = this.core.takeStray())
       this.pool.release(buffer);
@@ -171,7 +177,7 @@ export class StreamDriver<T> {
         this.#exitBatch();
       }
       const covered = await starting;
-      this.#checkAlive();
+      this.checkAlive();
       core.started(covered, operation.needWait);
     } catch (error) {
       this.#startFailed(error);
@@ -200,7 +206,7 @@ export class StreamDriver<T> {
       } catch (error) {
         this.#waitFailed(error);
       }
-      this.#checkAlive();
+      this.checkAlive();
     }
     core.waited(hadToWait || pool.isSynchronous);
   }
@@ -225,11 +231,6 @@ export class StreamDriver<T> {
   #exitBatch(): void {
     this.#isBatchOpen = false;
     this.pool.exitBatch();
-  }
-
-  #checkAlive(): void {
-    if (this.isDead)
-      throw new ReadStreamError("ERR_STREAM_DEAD", "the scope of the stream ended while it waited");
   }
 
   /** After an exception: leaves the batch, so that what is staged gets under way, and gives the error to be thrown. */

@@ -7,6 +7,7 @@
  * lets go of them. This file is the outside of it; the decisions are in the core, the calls to the pool in the driver.
  */
 import assert from "node:assert/strict";
+import { setImmediate as turn } from "node:timers/promises";
 import { NO_BLOCK } from "./block-source.js";
 import { watch } from "./diagnostics.js";
 import { StreamDriver } from "./driver.js";
@@ -22,6 +23,13 @@ import { createStatistics } from "./statistics.js";
 import type { StreamStatistics } from "./statistics.js";
 import { StreamCore } from "./stream-core.js";
 import { StreamTracer } from "./trace.js";
+
+/**
+ * How many buffers `nextAsync` gives before it lets the event loop turn, come what may: what is cached, or is read within a
+ * system call, would otherwise come from one microtask to the next, and timers and sockets would wait for the whole scan.
+ * That is 1 MiB of pages, some fraction of a millisecond.
+ */
+const BUFFERS_PER_TURN = 128;
 
 /** A buffer of the pool: 1 to N shared, negative the backend's own, 0 none. */
 export type Buffer = number;
@@ -60,6 +68,8 @@ export class ReadStream<T = void> implements Iterable<StreamItem<T>>, AsyncItera
   readonly #isAutoReleasing: boolean;
   readonly #isDebug: boolean;
   #isEnded = false;
+  /** Buffers that `nextAsync` has given since it last let the event loop turn. */
+  #sinceTurn = 0;
   #isBusy = false;
   #error: unknown;
 
@@ -131,11 +141,17 @@ export class ReadStream<T = void> implements Iterable<StreamItem<T>>, AsyncItera
     }
   }
 
-  /** `next` for a thread that must not sleep. One call at a time. */
+  /** `next` for a thread that must not sleep. One call at a time; every 128th lets the event loop turn in any case. */
   async nextAsync(): Promise<Buffer> {
     if (this.#isBusy || this.#isUnusable) return this.#refuseNext();
     this.#isBusy = true;
     try {
+      this.#sinceTurn += 1;
+      if (this.#sinceTurn > BUFFERS_PER_TURN) {
+        this.#sinceTurn = 1;
+        await turn();
+        this.#driver.checkAlive();
+      }
       const buffer = await this.#driver.runAsync();
       if (this.#isDebug) checkInvariants(this.#core);
       return buffer;

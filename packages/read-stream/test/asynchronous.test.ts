@@ -1,11 +1,13 @@
 /**
  * Streams on a thread that must not sleep: the same steps as on any other, with I/O that completes when the test says so.
  */
+import { setImmediate as turn } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { STREAM_FLAG } from "../src/options.js";
 import type { ReadStream } from "../src/read-stream.js";
 import { blocksFrom, calls, FULL_SCAN, listed, observe, SCAN } from "./calls.js";
 import { ModelPool } from "./model-pool.js";
+import { TestScope } from "./test-scope.js";
 
 const wouldBlock = expect.objectContaining({ code: "ERR_MODEL_WOULD_BLOCK" });
 
@@ -28,7 +30,7 @@ async function withIo<R>(pool: ModelPool, promise: Promise<R>): Promise<R> {
   const state = watched(promise);
   while (!state.isSettled) {
     for (const io of pool.submitted()) pool.complete(io);
-    await Promise.resolve();
+    await turn();
   }
   return promise;
 }
@@ -88,6 +90,43 @@ describe("nextAsync", () => {
     expect(seen).toEqual(blocksFrom(0, 40));
     // Look-ahead pins blocks 0 and 1.
     expect(asynchronous).toEqual([0, 1, 20]);
+    expect(pool.pinsHeld).toBe(0);
+  });
+
+  // Aim: a scan on the main thread leaves timers and sockets their turns even if every block is there at once. Method: turns
+  // of the event loop are counted while 1000 cached blocks are taken.
+  test.each([
+    ["cached blocks", new ModelPool({ mayBlock: false, isCached: () => true })],
+    ["blocks read within the call", new ModelPool({ mayBlock: false, method: "sync" })],
+  ])("lets the event loop turn, also for %s", async (_name, pool) => {
+    const { stream } = observe(blocksFrom(0, 1000), {}, pool);
+    let turns = 0;
+    let isRunning = true;
+    const count = (): void => {
+      turns += 1;
+      if (isRunning) setImmediate(count);
+    };
+    setImmediate(count);
+    let blocks = 0;
+    for (;;) {
+      const buffer = await stream.nextAsync();
+      if (buffer === 0) break;
+      blocks += 1;
+      pool.release(buffer);
+    }
+    isRunning = false;
+    expect(blocks).toBe(1000);
+    expect(turns).toBeGreaterThanOrEqual(7);
+  });
+
+  test("a scope that ends during such a turn ends the call", async () => {
+    const pool = new ModelPool({ mayBlock: false, isCached: () => true });
+    const scope = new TestScope(pool);
+    const { stream } = observe(blocksFrom(0, 1000), { scope }, pool);
+    for (let index = 0; index < 128; index += 1) pool.release(await stream.nextAsync());
+    const next = stream.nextAsync();
+    scope.abort();
+    await expect(next).rejects.toThrow(expect.objectContaining({ code: "ERR_STREAM_DEAD" }));
     expect(pool.pinsHeld).toBe(0);
   });
 
