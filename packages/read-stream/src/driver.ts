@@ -61,6 +61,7 @@ export class StreamDriver<T> {
         else if (effect === EFFECT.enterBatch) this.#enterBatch();
         else this.#exitBatch();
       }
+      this.checkAlive();
       return core.result;
     } catch (error) {
       throw this.#failed(error);
@@ -83,6 +84,7 @@ export class StreamDriver<T> {
         else if (effect === EFFECT.enterBatch) this.#enterBatch();
         else this.#exitBatch();
       }
+      this.checkAlive();
       return core.result;
     } catch (error) {
       throw this.#failed(error);
@@ -109,14 +111,20 @@ export class StreamDriver<T> {
   /** The scope has ended: its pins are gone, and so is everything that could be done with the stream. */
   kill(): void {
     this.isDead = true;
-    this.#isBatchOpen = false;
     this.core.abandon();
+    if (!this.#isBatchOpen) return;
+    // It was the callback that ended the scope, in the middle of a look-ahead.
+    try {
+      this.#exitBatch();
+    } catch {
+      // The scope has left the batch already.
+    }
   }
 
-  /** After an await. @throws {ReadStreamError} ERR_STREAM_DEAD: the scope has ended meanwhile */
+  /** @throws {ReadStreamError} ERR_STREAM_DEAD: the scope has ended meanwhile, in an await or in the callback */
   checkAlive(): void {
     if (this.isDead)
-      throw new ReadStreamError("ERR_STREAM_DEAD", "the scope of the stream ended while it waited");
+      throw new ReadStreamError("ERR_STREAM_DEAD", "the scope of the stream has ended during the call");
   }
 
   #releaseStrays(): void {

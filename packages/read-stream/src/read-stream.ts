@@ -210,45 +210,28 @@ export class ReadStream<T = void> implements Iterable<StreamItem<T>>, AsyncItera
    * Also the way out after an error. An error of a read that nobody asked for is not thrown but published.
    */
   reset(): void {
-    this.#enter(true);
-    try {
-      this.#driver.drain();
-    } catch (error) {
-      throw this.#failed(error);
-    } finally {
-      this.#isBusy = false;
-    }
+    this.#drain(false);
   }
 
   /** `reset` for a thread that must not sleep. */
   async resetAsync(): Promise<void> {
-    this.#enter(true);
-    try {
-      await this.#driver.drainAsync();
-    } catch (error) {
-      throw this.#failed(error);
-    } finally {
-      this.#isBusy = false;
-    }
+    await this.#drainAsync(false);
   }
 
   /** Throws away what was read ahead, for good. Waits for reads in flight. A second call does nothing. */
   end(): void {
-    if (this.#isEnded || this.#driver.isDead) return;
-    this.reset();
-    this.#finish();
+    if (!this.#isEnded && !this.#driver.isDead) this.#drain(true);
   }
 
   /** `end` for a thread that must not sleep. */
   async endAsync(): Promise<void> {
     if (this.#isEnded || this.#driver.isDead) return;
     try {
-      await this.resetAsync();
+      await this.#drainAsync(true);
     } catch (error) {
       // Dead meanwhile, so that there is nothing left to let go of.
       if (!this.#driver.isDead) throw error;
     }
-    this.#finish();
   }
 
   get info(): StreamInfo {
@@ -318,6 +301,31 @@ export class ReadStream<T = void> implements Iterable<StreamItem<T>>, AsyncItera
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.endAsync();
+  }
+
+  /** Throws everything away. @param isFinal for good: nobody gets in between */
+  #drain(isFinal: boolean): void {
+    this.#enter(true);
+    try {
+      this.#driver.drain();
+      if (isFinal) this.#finish();
+    } catch (error) {
+      throw this.#failed(error);
+    } finally {
+      this.#isBusy = false;
+    }
+  }
+
+  async #drainAsync(isFinal: boolean): Promise<void> {
+    this.#enter(true);
+    try {
+      await this.#driver.drainAsync();
+      if (isFinal) this.#finish();
+    } catch (error) {
+      throw this.#failed(error);
+    } finally {
+      this.#isBusy = false;
+    }
   }
 
   #finish(): void {

@@ -250,6 +250,26 @@ describe("end and reset", () => {
     expect(pool.inFlight.size).toBe(0);
   });
 
+  test("nobody gets in between the end and the last pin let go", async () => {
+    const pool = manualPool();
+    const { stream } = observe(blocksFrom(0, 100), { flags: FULL_SCAN }, pool);
+    pool.release(await nextWithIo(pool, stream));
+    const ending = watched(stream.endAsync());
+    const outcomes = new Set<unknown>();
+    // Tries at every microtask.
+    while (!ending.isSettled) {
+      for (const io of pool.submitted()) pool.complete(io);
+      stream.nextAsync().then(
+        (buffer) => outcomes.add(buffer),
+        (error: unknown) => outcomes.add((error as { code?: unknown }).code),
+      );
+      await Promise.resolve();
+    }
+    await turn();
+    expect([...outcomes]).toEqual(["ERR_STREAM_BUSY", 0]);
+    expect(pool.pinsHeld).toBe(0);
+  });
+
   test("resetAsync begins anew", async () => {
     const pool = manualPool();
     let next = listed(blocksFrom(0, 100));

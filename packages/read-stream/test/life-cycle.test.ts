@@ -245,6 +245,34 @@ describe("scopes", () => {
     expect(pool.pinsHeld).toBe(0);
   });
 
+  test.each([true, false])(
+    "a scope that the callback ends ends the call, and the batch (left by the scope: %s)",
+    (leavesBatch) => {
+      const pool = new ModelPool();
+      const scope = new TestScope(pool, leavesBatch);
+      let at = 0;
+      const { stream } = observe(
+        [],
+        {
+          scope,
+          flags: STREAM_FLAG.useBatching,
+          next: () => {
+            if (at === 50) scope.abort();
+            return (at += 10);
+          },
+        },
+        pool,
+      );
+      const scan = (): void => {
+        for (;;) pool.release(stream.next());
+      };
+      expect(scan).toThrow(expect.objectContaining({ code: "ERR_STREAM_DEAD" }));
+      expect(pool.isInBatch).toBe(false);
+      expect(pool.stagedCount).toBe(0);
+      stream.end();
+    },
+  );
+
   test("a scope that ends while the stream waits ends the wait with an error", async () => {
     const pool = new ModelPool({ mayBlock: false });
     const scope = new TestScope(pool);

@@ -4,10 +4,13 @@ import type { ModelPool } from "./model-pool.js";
 
 export class TestScope implements StreamScope {
   readonly #pool: ModelPool;
+  readonly #leavesBatch: boolean;
   readonly #hooks: (() => void)[] = [];
 
-  constructor(pool: ModelPool) {
+  /** @param leavesBatch whether it submits what was staged when it ends, as a transaction does */
+  constructor(pool: ModelPool, leavesBatch = true) {
     this.#pool = pool;
+    this.#leavesBatch = leavesBatch;
   }
 
   onEnd(hook: () => void): void {
@@ -16,7 +19,7 @@ export class TestScope implements StreamScope {
 
   /** Ends after an error: leaves the batch, lets go of every pin, tells those who asked. */
   abort(): void {
-    if (this.#pool.isInBatch) this.#pool.exitBatch();
+    if (this.#leavesBatch && this.#pool.isInBatch) this.#pool.exitBatch();
     this.#pool.pins.clear();
     for (const hook of this.#hooks.reverse()) hook();
   }
