@@ -38,11 +38,11 @@ export class BufferWrites {
   readonly #dropper: Dropper;
 
   constructor(parts: BackendParts) {
-    const { context, allocator, locks, ioLocks } = parts;
+    const { context, allocator, locks, ioLocks, writer } = parts;
     this.#parts = parts;
     this.#marks = new DirtyMarks(context, locks);
     const additionalPins = (): number => parts.additionalPins;
-    this.#extender = new Extender({ context, allocator, locks, ioLocks, additionalPins });
+    this.#extender = new Extender({ context, allocator, locks, ioLocks, writer, additionalPins });
     this.#dropper = new Dropper({ context, allocator, ioLocks });
   }
 
@@ -114,14 +114,16 @@ export class BufferWrites {
   // --- many pages ---
 
   /**
-   * Writes all pages that are dirty now.
+   * Writes all pages that are dirty now, and syncs the files that were written to: what was changed before the call needs no
+   * WAL any more.
    *
-   * @throws {BufferError} ERR_BUFFER_WRITE: the checkpoint has not happened
+   * @throws {BufferError} ERR_BUFFER_WRITE: the checkpoint has not happened; ERR_BUFFER_POISONED: a sync failed
    */
   checkpoint(options: CheckpointOptions = {}): CheckpointReport {
     return this.#run(checkpoint(this.#parts, options));
   }
 
+  /** As `checkpoint`; the syncs at its end block the thread all the same. */
   async checkpointAsync(options: CheckpointOptions = {}): Promise<CheckpointReport> {
     return this.#runAsync(checkpoint(this.#parts, options));
   }

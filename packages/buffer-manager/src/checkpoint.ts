@@ -4,7 +4,8 @@
  * First all such pages are marked and sorted; what gets dirty later is not this checkpoint's business. Then those that still
  * carry the mark are written (sorted-writes.ts), with pauses as checkpoint-pace.ts wants them. A page that is dirtied while it
  * is written keeps its mark and may be written twice, never not at all. If a write fails the checkpoint fails; the marks that
- * are left do no harm, the next one sets them anyway. After BufferSync of PostgreSQL 18.
+ * are left do no harm, the next one sets them anyway. At the end every fork that anybody has written to is synced. After
+ * BufferSync and ProcessSyncRequests of PostgreSQL 18.
  */
 import { STATE } from "./buffer-state.js";
 import { CheckpointList } from "./checkpoint-list.js";
@@ -32,6 +33,8 @@ export interface CheckpointOptions {
   readonly walBytes?: number;
   /** End of the WAL in bytes, so that pauses end when it is written fast. */
   readonly walPosition?: () => bigint;
+  /** Whether files are synced at the end; they are unless this is false. */
+  readonly sync?: boolean;
   /** Pages after which the kernel is asked to write back: 32 unless said otherwise, 0 for never. */
   readonly flushAfter?: number;
   /** Milliseconds, from any start; the process's clock unless given. */
@@ -47,6 +50,8 @@ export interface CheckpointReport {
   /** Writes that took. */
   readonly writes: number;
   readonly pauses: number;
+  /** Forks that were synced: those that anybody has written to since they were last. */
+  readonly syncs: number;
 }
 
 /** A delayed checkpoint looks again after this time, in case the thread that delays it is gone. */
@@ -55,9 +60,10 @@ const DELAY_LOOK_MS = 10;
 /**
  * Runs a checkpoint.
  *
- * The caller holds no content lock. Nothing is durable by this alone: files are synced afterwards.
+ * The caller holds no content lock. The syncs at its end block the thread.
  *
- * @throws {BufferError} ERR_BUFFER_WRITE: a page could not be written; the checkpoint has not happened
+ * @throws {BufferError} ERR_BUFFER_WRITE: a page could not be written; the checkpoint has not happened; ERR_BUFFER_POISONED: a
+ *   sync failed
  */
 export function* checkpoint(parts: WriteParts, options: CheckpointOptions = {}): Waiting<CheckpointReport> {
   const { files, counters, words, at } = parts.context;
@@ -79,7 +85,8 @@ export function* checkpoint(parts: WriteParts, options: CheckpointOptions = {}):
       yield { kind: "word", at: at + BACKEND.wake, value, event: "CheckpointWriteDelay", timeoutMs };
     }
   });
-  return { marked: list.count, written: writes.written, writes: writes.writes, pauses };
+  const syncs = options.sync === false ? 0 : parts.writer.syncs.syncAll();
+  return { marked: list.count, written: writes.written, writes: writes.writes, pauses, syncs };
 }
 
 /** Waits for hints that have been logged and whose pages are not marked dirty yet. */

@@ -18,6 +18,7 @@ import { IO_LOCK, terminateIo } from "./io-lock.js";
 import type { IoLocks } from "./io-lock.js";
 import { latch, unlatchExclusive } from "./latch.js";
 import { EXTENSION_LOCKS, LINE_WORDS } from "./layout.js";
+import type { PageWriter } from "./page-writer.js";
 import { ringContext, ringInUse } from "./ring.js";
 import type { Ring } from "./ring.js";
 import { PAGE_BYTES } from "./settings.js";
@@ -59,6 +60,7 @@ export interface ExtendParts {
   readonly allocator: Allocator;
   readonly locks: ContentLocks;
   readonly ioLocks: IoLocks;
+  readonly writer: PageWriter;
   /** Buffers that this backend should pin more at most. */
   readonly additionalPins: () => number;
 }
@@ -144,7 +146,7 @@ export class Extender {
       while (taken.length < count)
         yield* this.#take(relation, fork, first + taken.length, victims, taken, ring);
       if (count > 0) {
-        context.files.zeroExtend(relation, fork, first, count);
+        yield* this.#grow(relation, fork, first, count);
         context.counters.count(COUNTED.extend, charge, false, 1, count * PAGE_BYTES);
       }
       if (isLocked) unlatchExclusive(context.words, lock, lock + 1);
@@ -174,6 +176,16 @@ export class Extender {
       throw error;
     }
     return victims;
+  }
+
+  *#grow(relation: Relation, fork: Fork, first: number, count: number): Waiting<void> {
+    const { context, writer } = this.#parts;
+    const entry = yield* writer.syncs.begin(relation, fork);
+    try {
+      context.files.zeroExtend(relation, fork, first, count);
+    } finally {
+      writer.syncs.end(entry);
+    }
   }
 
   /** Gives a block a buffer, locked for I/O: the next victim, or the one that it has already. */

@@ -11,6 +11,7 @@
  * | strategy   | 3 lines                    | whoever takes a victim                                               |
  * | partitions | a line for each            | whoever changes or locks a part of the mapping table                 |
  * | extensions | a line for each            | whoever extends a relation                                           |
+ * | syncs      | 8 for each of 1024, and 8  | whoever writes to files, and checkpoints                             |
  * | buckets    | a power of two             | the holder of the bucket's partition                                 |
  * | chain      | one a buffer               | the holder of its bucket's partition                                 |
  * | ioSequence | one a buffer               | whoever ends an I/O of that buffer                                   |
@@ -59,6 +60,24 @@ export const HEADER = {
   statisticsSequence: 35,
   /** 1 once a sync of a data file has failed. */
   syncFailed: 36,
+} as const;
+
+/** Forks to sync are noted in so many sets of so many entries; both powers of two. */
+export const SYNC_SETS = 128;
+export const SYNC_WAYS = 8;
+
+/** An entry of the forks to sync. The words before the first entry are the mutex of all, and its wake sequence. */
+export const SYNC = {
+  tablespace: 0,
+  database: 1,
+  relation: 2,
+  fork: 3,
+  isUsed: 4,
+  /** Whether something was written since the last sync began. */
+  pending: 5,
+  /** Writes that have been begun and have not come back. */
+  writing: 6,
+  words: 8,
 } as const;
 
 /** Words of the header; the last two belong to nobody and are never waited on for long. */
@@ -162,6 +181,8 @@ export interface PoolLayout {
   readonly partitionsAt: number;
   /** A lock and its wake sequence in each line. */
   readonly extensionsAt: number;
+  /** The mutex of the forks to sync, and the entries. */
+  readonly syncsAt: number;
   readonly bucketsAt: number;
   readonly chainAt: number;
   readonly ioSequenceAt: number;
@@ -197,7 +218,8 @@ export function computePoolLayout(
   const strategyAt = HEADER_WORDS;
   const partitionsAt = strategyAt + STRATEGY.words;
   const extensionsAt = partitionsAt + PARTITIONS * LINE_WORDS;
-  const bucketsAt = extensionsAt + EXTENSION_LOCKS * LINE_WORDS;
+  const syncsAt = extensionsAt + EXTENSION_LOCKS * LINE_WORDS;
+  const bucketsAt = aligned(syncsAt + (SYNC_SETS * SYNC_WAYS + 1) * SYNC.words);
   const chainAt = aligned(bucketsAt + buckets);
   const ioSequenceAt = aligned(chainAt + buffersMax);
   const descriptorsAt = aligned(ioSequenceAt + buffersMax);
@@ -217,6 +239,7 @@ export function computePoolLayout(
     strategyAt,
     partitionsAt,
     extensionsAt,
+    syncsAt,
     bucketsAt,
     chainAt,
     ioSequenceAt,
@@ -264,4 +287,5 @@ export function readPoolLayout(words: Int32Array, statisticsDoubles: number): Po
 assert(DESCRIPTOR.words === LINE_WORDS && BACKEND.words % LINE_WORDS === 0);
 assert((PARTITIONS & (PARTITIONS - 1)) === 0);
 assert((EXTENSION_LOCKS & (EXTENSION_LOCKS - 1)) === 0);
+assert((SYNC_SETS & (SYNC_SETS - 1)) === 0);
 assert(BACKEND.held < BACKEND.words);

@@ -29,6 +29,7 @@ import { scratchFrame } from "./pool-core.js";
 import { ScratchFrames } from "./scratch-frames.js";
 import { PAGE_BYTES } from "./settings.js";
 import { COUNTED } from "./statistics.js";
+import { SyncRequests } from "./sync-requests.js";
 import { acquireHandle } from "./waiting.js";
 import type { Waiting } from "./waiting.js";
 import { WriteBack } from "./write-back.js";
@@ -40,6 +41,8 @@ const RUN_MAX: number = SCRATCH_FRAMES / 2;
 
 /** The writes of one backend. */
 export class PageWriter {
+  /** The forks that have been written to. */
+  readonly syncs: SyncRequests;
   readonly #context: BackendContext;
   readonly #ioLocks: IoLocks;
   readonly #scratch: ScratchFrames;
@@ -51,6 +54,7 @@ export class PageWriter {
   constructor(context: BackendContext, ioLocks: IoLocks) {
     this.#context = context;
     this.#ioLocks = ioLocks;
+    this.syncs = new SyncRequests(context);
     this.#scratch = new ScratchFrames(context.frames, scratchFrame(context.layout, context.id));
     this.#checksums = new PageChecksums(context.frames);
     this.#writeBack = new WriteBack(context.files, context.counters, context.writeBackAfter);
@@ -158,6 +162,7 @@ export class PageWriter {
       this.#seal(run);
       this.#reach("flush:before-write", run);
       const { aio, ioScope } = this.#context;
+      run.sync = yield* this.syncs.begin(run.relation, run.fork);
       this.#startWrite(run, yield* acquireHandle(aio, ioScope, run.slot));
     } catch (error) {
       this.#giveUp(run, error);
@@ -256,6 +261,8 @@ export class PageWriter {
   /** Over, in this thread: its copies are not needed any more. */
   #end(run: Run): void {
     run.isDone = true;
+    if (run.sync >= 0) this.syncs.end(run.sync);
+    run.sync = -1;
     this.#running.delete(run);
     this.#scratch.give(run.frame, run.frames);
     if (this.#waiting > 0) this.#context.headers.wakeBackend(this.#context.id);

@@ -26,6 +26,8 @@ export class Run implements WriteRun {
   isDone = false;
   lsn = 0n;
   hadFailed = false;
+  /** Entry of the fork among those to sync; -1 while the write is not about to start. */
+  sync = -1;
   ref: WaitRef | undefined;
   readonly slot: IoReturn;
   readonly frame: number;

@@ -29,8 +29,8 @@ function load(
   ring: Ring | null,
   between = (): void => undefined,
 ): void {
-  const { context, allocator, locks, ioLocks } = backend;
-  const extender = new Extender({ context, allocator, locks, ioLocks, additionalPins: () => CHUNK });
+  const { context, allocator, locks, ioLocks, writer } = backend;
+  const extender = new Extender({ context, allocator, locks, ioLocks, writer, additionalPins: () => CHUNK });
   for (let loaded = 0; loaded < pages;) {
     const { buffers } = context.waiter.run(extender.extend(TABLE, Math.min(CHUNK, pages - loaded), { ring }));
     for (const buffer of buffers) {

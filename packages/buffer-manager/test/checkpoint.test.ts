@@ -47,7 +47,7 @@ describe.each(METHODS)("a checkpoint with method %s", (method) => {
     buffers.push(world.dirty(OTHER, 2, 99));
     world.touch(OTHER, 1);
     world.take();
-    expect(run(world)).toEqual({ marked: 9, written: 9, writes: 5, pauses: 0 });
+    expect(run(world)).toEqual({ marked: 9, written: 9, writes: 5, pauses: 0, syncs: 2 });
     const { relation } = TABLE;
     const expected = [
       `${relation}:0`,
@@ -62,7 +62,16 @@ describe.each(METHODS)("a checkpoint with method %s", (method) => {
     for (const buffer of buffers) {
       expect(world.state(buffer) & (STATE.dirty | STATE.checkpointNeeded | STATE.ioInProgress)).toBe(0);
     }
-    expect(run(world)).toEqual({ marked: 0, written: 0, writes: 0, pauses: 0 });
+    expect(run(world)).toEqual({ marked: 0, written: 0, writes: 0, pauses: 0, syncs: 0 });
+  });
+
+  test("makes the WAL of the newest page of a write durable, wherever that is in it", async () => {
+    await using world = new WriteWorld(options);
+    world.create(TABLE, 4);
+    for (const block of [0, 3, 1, 2]) world.dirty(TABLE, block, block + 1);
+    world.take();
+    run(world);
+    expect(world.take().slice(0, 2)).toEqual([`wal ${world.log.end}`, `write ${TABLE.relation}:0+4`]);
   });
 
   test("never joins blocks of two segments", async () => {

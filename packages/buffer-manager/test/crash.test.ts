@@ -111,7 +111,7 @@ class Workload {
 
   #checkpoint(): void {
     const redo = this.world.log.end;
-    this.world.context.waiter.run(checkpoint(this.world.parts, { isImmediate: true }));
+    this.world.context.waiter.run(checkpoint(this.world.parts, { isImmediate: true, sync: false }));
     this.redo = redo;
   }
 

@@ -15,8 +15,8 @@ import type { Backend } from "./write-world.js";
 const options = { aio: { method: "sync" } } as const;
 
 function extenderOf(backend: Backend, additionalPins = 16): Extender {
-  const { context, allocator, locks, ioLocks } = backend;
-  return new Extender({ context, allocator, locks, ioLocks, additionalPins: () => additionalPins });
+  const { context, allocator, locks, ioLocks, writer } = backend;
+  return new Extender({ context, allocator, locks, ioLocks, writer, additionalPins: () => additionalPins });
 }
 
 function unpin(world: WriteWorld, buffers: readonly number[]): void {

@@ -150,6 +150,46 @@ describe.each(METHODS)("flushing a page with method %s", (method) => {
   });
 });
 
+test("frames that a write does not use are free while it waits", async () => {
+  await using world = new WriteWorld({ aio: { method: "sync" } });
+  world.create(TABLE, 1);
+  const { context, ioLocks, writer, locks } = world.backend;
+  const buffer = world.load(TABLE, 0);
+  world.change(buffer, 1);
+  context.waiter.run(ioLocks.start(buffer, false, true));
+  const run = context.waiter.run(writer.begin(buffer, 8));
+  expect(writer.scratchCount).toBe(8);
+  context.waiter.run(locks.lock(buffer, "shared"));
+  writer.add(run, buffer);
+  locks.unlock(buffer);
+  let count = 0;
+  world.hook = (point) => {
+    if (point === "flush:after-wal") count = writer.scratchCount;
+  };
+  context.waiter.run(writer.start(run, CONTEXT.normal));
+  expect(count).toBe(1);
+  context.waiter.run(writer.finish(run));
+  context.pins.unpin(buffer);
+});
+
+test("victims that a backend writes itself are hinted to the kernel if that is wanted", async () => {
+  await using world = new WriteWorld({ aio: { method: "sync" }, buffers: 16 });
+  world.create(TABLE, 40);
+  const wanting = world.attach(true, { writeBackAfter: 4 });
+  for (const backend of [world.backend, wanting]) {
+    for (let block = 0; block < 40; block++) {
+      const buffer = world.load(TABLE, block, FORK.main, backend);
+      world.change(buffer, 1, backend);
+      backend.context.pins.unpin(buffer);
+    }
+  }
+  expect(world.hints.length).toBeGreaterThan(4);
+  expect(world.context.counters.get(COUNTED.writeback, CONTEXT.normal, false).count).toBe(0);
+  const hinted = wanting.context.counters.get(COUNTED.writeback, CONTEXT.normal, false).count;
+  const written = wanting.context.counters.get(COUNTED.write, CONTEXT.normal, false).count;
+  expect(hinted).toBe(written - (written % 4));
+});
+
 test("a thread that must not sleep is refused, without a trace, where it would wait for the WAL", async () => {
   await using world = new WriteWorld({ mayBlock: false, aio: { method: "sync" } });
   world.create(TABLE, 1);

@@ -94,6 +94,11 @@ export class RecordingFiles extends SegmentedFiles {
     super.startWrite(handle, relation, fork, block, vectors, count);
   }
 
+  override sync(relation: Relation, fork: Fork): void {
+    this.#world.events.push(`sync ${relation.relation}${fork === FORK.main ? "" : `/${fork}`}`);
+    super.sync(relation, fork);
+  }
+
   override writeBack(relation: Relation, fork: Fork, block: number, count: number): void {
     this.#world.hints.push(`${relation.relation}:${block},${count}`);
     super.writeBack(relation, fork, block, count);
