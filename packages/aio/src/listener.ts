@@ -37,6 +37,9 @@ export class Listener {
   #isBellArmed = false;
   #isSpinning = false;
   #isLookPlanned = false;
+  /** The event loop stays alive for this; and it is to be looked whether it still has to. */
+  #isKeptAlive = false;
+  #isRestPlanned = false;
   #looksLeft = LOOKS_PER_TURN;
   #waiters: (() => void)[] = [];
 
@@ -59,11 +62,21 @@ export class Listener {
     if (this.#busyPoll) this.#spin();
   }
 
-  /** One that waited does not any more. */
+  /**
+   * One that waited does not any more. If nobody does, that is told after the current microtasks: whoever reads one block
+   * after the other waits again by then, and the event loop need not hear of it.
+   */
   unwant(): void {
     this.#wanted -= 1;
-    if (this.#wanted === 0) this.#keepAlive(false);
+    if (this.#wanted > 0 || this.#isRestPlanned) return;
+    this.#isRestPlanned = true;
+    queueMicrotask(this.#restIfUnwanted);
   }
+
+  readonly #restIfUnwanted = (): void => {
+    this.#isRestPlanned = false;
+    if (this.#wanted === 0) this.#keepAlive(false);
+  };
 
   /**
    * I/O was submitted that may well be over, as what the page cache has: looks after the current microtasks, which saves a
@@ -169,7 +182,8 @@ export class Listener {
   }
 
   #keepAlive(isWanted: boolean): void {
-    if (!this.#isListening) return;
+    if (!this.#isListening || this.#isKeptAlive === isWanted) return;
+    this.#isKeptAlive = isWanted;
     if (this.#source !== undefined) this.#source.keepAlive(isWanted);
     else if (isWanted) this.#port?.ref();
     else this.#port?.unref();

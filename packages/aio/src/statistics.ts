@@ -36,24 +36,25 @@ export class Statistics {
   submitted = 0;
   inline = 0;
   waits = 0;
-  readonly #started = new Float64Array(OPERATION_COUNT * TARGET_IDS);
-  readonly #bytes = new Float64Array(OPERATION_COUNT * TARGET_IDS);
+  /** Two for each kind: I/Os, then bytes. */
+  readonly #io = new Float64Array(OPERATION_COUNT * TARGET_IDS * 2);
 
   /** Counts an I/O that is being started. */
   start(operation: number, targetId: number, bytes: number): void {
-    const at = operation * TARGET_IDS + targetId;
-    (this.#started[at] as number) += 1;
-    (this.#bytes[at] as number) += bytes;
+    const io = this.#io;
+    const at = (operation * TARGET_IDS + targetId) * 2;
+    (io[at] as number) += 1;
+    (io[at + 1] as number) += bytes;
   }
 
   /** A copy of all counters; kinds of I/O that never occurred are left out. */
   snapshot(): Omit<IoStatistics, "foreignCompletions"> {
     const io: IoCount[] = [];
-    for (let at = 0; at < this.#started.length; at++) {
-      const operation = operationName(Math.floor(at / TARGET_IDS));
-      const started = this.#started[at] as number;
+    for (let kind = 0; kind < OPERATION_COUNT * TARGET_IDS; kind++) {
+      const operation = operationName(Math.floor(kind / TARGET_IDS));
+      const started = this.#io[kind * 2] as number;
       if (operation === undefined || started === 0) continue;
-      io.push({ operation, targetId: at % TARGET_IDS, started, bytes: this.#bytes[at] as number });
+      io.push({ operation, targetId: kind % TARGET_IDS, started, bytes: this.#io[kind * 2 + 1] as number });
     }
     const { batches, submitted, inline, waits } = this;
     return { io, batches, submitted, inline, waits };

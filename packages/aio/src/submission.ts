@@ -9,6 +9,7 @@
 import type { Completer } from "./completion.js";
 import { AioError } from "./errors.js";
 import { executeNow, RESULT_CLOSED, settle } from "./execute.js";
+import type { HandleTable } from "./handle-table.js";
 import type { HandleView } from "./handle-view.js";
 import { HANDLE_STATE } from "./handle-state.js";
 import { BACKEND, byteAt, HANDLE, META } from "./layout.js";
@@ -42,7 +43,8 @@ export class Submission {
   method: IoMethod | undefined;
   readonly #context: SubmissionContext;
   readonly #own: OwnHandles;
-  readonly #words: Int32Array;
+  readonly #table: HandleTable;
+  readonly #statistics: Statistics;
   readonly #single = new Int32Array(1);
   #batches = 0;
   #isBatch = false;
@@ -51,7 +53,8 @@ export class Submission {
   constructor(context: SubmissionContext) {
     this.#context = context;
     this.#own = context.own;
-    this.#words = context.thread.words;
+    this.#table = context.thread.table;
+    this.#statistics = context.statistics;
   }
 
   get isBatch(): boolean {
@@ -81,16 +84,16 @@ export class Submission {
 
   /** Takes a handle that has just been defined. */
   stage(handle: number): void {
-    const { thread, statistics } = this.#context;
-    const { table } = thread;
     const own = this.#own;
+    const table = this.#table;
+    const { words } = table;
     const at = table.at(handle);
     own.defined();
-    const meta = this.#words[at + HANDLE.meta] as number;
+    const meta = words[at + HANDLE.meta] as number;
     if (byteAt(meta, META.callbackCount) > 0) this.#runCallbacks(handle);
     table.step(handle, HANDLE_STATE.defined, HANDLE_STATE.staged);
-    const bytes = this.#words[at + HANDLE.lengthBytes] as number;
-    statistics.start(byteAt(meta, META.operation), byteAt(meta, META.targetId), bytes);
+    const bytes = words[at + HANDLE.lengthBytes] as number;
+    this.#statistics.start(byteAt(meta, META.operation), byteAt(meta, META.targetId), bytes);
     const isInline =
       (meta & (FLAG.synchronous << META.flags)) !== 0 ||
       this.method?.needsSynchronousExecution?.(handle) === true;
@@ -131,11 +134,11 @@ export class Submission {
    * @returns how many are not: the first places of `handles`
    */
   markSubmitted(handles: Int32Array, count: number): number {
-    const { thread, backend, at } = this.#context;
-    const { table } = thread;
+    const { backend, at } = this.#context;
+    const table = this.#table;
     this.#own.markSubmitted(handles, count);
     this.#batches = (this.#batches + 1) | 0;
-    Atomics.store(this.#words, at + BACKEND.submissions, this.#batches);
+    Atomics.store(table.words, at + BACKEND.submissions, this.#batches);
     if (table.hasSleepers(backend)) {
       for (let index = 0; index < count; index++) table.wakeIfSlept(handles[index] as number);
     }
@@ -145,8 +148,9 @@ export class Submission {
   /** One look for each lease; most batches have one. */
   #checkLeases(handles: Int32Array, count: number): number {
     const { thread, completer } = this.#context;
-    const { table, files } = thread;
-    const words = this.#words;
+    const { files } = thread;
+    const table = this.#table;
+    const { words } = table;
     let accepted = 0;
     // A slot's generation is odd while it is open, so no lease has 0.
     let goodSlot = 0;

@@ -1,4 +1,4 @@
-/** The promise face and the event loop: others get their turn, and a polling engine keeps the process alive as long as it must. */
+/** The promise face and the event loop: others get their turn, and an engine keeps the process alive as long as it must. */
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
@@ -34,17 +34,14 @@ describe.each(METHODS.filter((method) => method !== "sync"))("method %s", (metho
     expect(reads).toBeLessThan(READS_MAX);
   });
 
-  // Aim: an engine that polls hears of its I/O, and keeps the process alive until it has, and no longer. Method: a process
-  // that has nothing else to live for.
-  test.each(["off", "prefer"])(
-    "a polling engine keeps the process alive for a read (direct: %s)",
-    (direct) => {
-      using blocks = new BlockFile();
-      const script = fileURLToPath(new URL("busy-reader.mjs", import.meta.url));
-      const { status, stdout, stderr } = spawnSync(process.execPath, [script, method, blocks.path, direct], {
-        encoding: "utf8",
-      });
-      expect({ status, stdout, stderr }).toEqual({ status: 0, stdout: "3", stderr: "" });
-    },
-  );
+  // Aim: an engine hears of its I/O, and keeps the process alive until it has, and no longer. Method: a process that has
+  // nothing else to live for, and closes nothing.
+  test.each(["polls", "is called"])("an engine that %s keeps the process alive for a read", (wake) => {
+    using blocks = new BlockFile();
+    const script = fileURLToPath(new URL("lone-reader.mjs", import.meta.url));
+    const { status, stdout, stderr } = spawnSync(process.execPath, [script, method, blocks.path, wake], {
+      encoding: "utf8",
+    });
+    expect({ status, stdout, stderr }).toEqual({ status: 0, stdout: "3", stderr: "" });
+  });
 });
