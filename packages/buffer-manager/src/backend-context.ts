@@ -151,6 +151,7 @@ export function detachContext(context: BackendContext): void {
   try {
     foldStatistics(context, context.id, context.id, context.mayBlock);
   } finally {
+    Atomics.compareExchange(context.words, HEADER.backgroundWriter, context.id + 1, 0);
     Atomics.store(context.words, context.at + BACKEND.inUse, 0);
   }
 }

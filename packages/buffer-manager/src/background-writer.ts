@@ -5,12 +5,15 @@
  * it is pinned or was used lately, whatever its state: the hand will not take it this time. After BgBufferSync, SyncOneBuffer
  * and the main loop of PostgreSQL 18.
  */
+import type { BackendContext } from "./backend-context.js";
 import { BackgroundWriterPace } from "./background-writer-pace.js";
 import type { BackgroundWriterPaceOptions, BufferVerdict } from "./background-writer-pace.js";
 import { REFCOUNT_MASK, STATE, USAGE_MASK } from "./buffer-state.js";
 import type { ClockSweep } from "./clock-sweep.js";
 import { publish } from "./diagnostics.js";
+import { BufferError } from "./errors.js";
 import { BACKEND, HEADER } from "./layout.js";
+import type { PoolLayout } from "./layout.js";
 import type { WriteParts } from "./sorted-writes.js";
 import { CONTEXT } from "./statistics.js";
 import type { WaitEvent } from "./wait-events.js";
@@ -44,16 +47,35 @@ export interface BackgroundWriterParts extends WriteParts {
   readonly sweep: Pick<ClockSweep, "buffers" | "syncStart" | "notifyNextAllocation">;
 }
 
-/** The background writer of a pool: there should be one. It works in the thread of its backend. */
+/**
+ * Asks the background writer of a pool to end, in whatever thread it runs, after the round that runs. One that has been made
+ * and does not run yet ends when it begins to.
+ *
+ * @returns false if the pool has none
+ */
+export function stopBackgroundWriter(words: Int32Array, layout: PoolLayout): boolean {
+  const backend = Atomics.load(words, HEADER.backgroundWriter) - 1;
+  if (backend < 0) return false;
+  Atomics.store(words, HEADER.backgroundWriterStop, backend + 1);
+  const wakeAt = layout.backendsAt + backend * layout.backendWords + BACKEND.wake;
+  Atomics.add(words, wakeAt, 1);
+  Atomics.notify(words, wakeAt);
+  return true;
+}
+
+/** The background writer of a pool, which has at most one. It works in the thread of its backend. */
 export class BackgroundWriter {
   readonly #parts: BackgroundWriterParts;
   readonly #pace: BackgroundWriterPace;
   readonly #writeBack: WriteBack;
-  #isStopped = false;
 
-  /** @throws {RangeError} a setting is out of its range */
+  /**
+   * @throws {RangeError} a setting is out of its range
+   * @throws {BufferError} ERR_BUFFER_LIMIT: another backend has the pool's background writer
+   */
   constructor(parts: BackgroundWriterParts, options: BackgroundWriterOptions = {}) {
     const { files, counters } = parts.context;
+    claim(parts.context);
     this.#parts = parts;
     this.#pace = new BackgroundWriterPace(options);
     this.#writeBack = new WriteBack(files, counters, options.flushAfter ?? WRITE_BACK_AFTER.backgroundWriter);
@@ -84,28 +106,36 @@ export class BackgroundWriter {
   }
 
   /**
-   * Works round after round in this thread, which may sleep, until `isStopped` says so or the pool is closed. Wake the
-   * backend after changing what `isStopped` looks at. Errors are published, see `BufferEvent`, and end nothing.
+   * Works round after round in this thread, which may sleep, until `BufferPool.stopBackgroundWriter` is called in whatever
+   * thread. Errors are published, see `BufferEvent`, and end nothing.
    */
-  run(isStopped: () => boolean): void {
-    this.#parts.context.waiter.run(this.#loop(isStopped));
+  run(): void {
+    this.#parts.context.waiter.run(this.#loop());
   }
 
   /** As `run`, without sleeping; `stop` ends it too. */
-  async runAsync(isStopped: () => boolean = () => false): Promise<void> {
-    this.#isStopped = false;
-    await this.#parts.context.waiter.runAsync(this.#loop(() => this.#isStopped || isStopped()));
+  async runAsync(): Promise<void> {
+    await this.#parts.context.waiter.runAsync(this.#loop());
   }
 
-  /** Ends `runAsync` after the round that runs, and wakes it if it sleeps. */
+  /** Ends `runAsync` after the round that runs. */
   stop(): void {
-    this.#isStopped = true;
-    this.#parts.context.headers.wakeBackend(this.#parts.context.id);
+    stopBackgroundWriter(this.#parts.context.words, this.#parts.context.layout);
   }
 
-  *#loop(isStopped: () => boolean): Waiting<void> {
-    const { words } = this.#parts.context;
-    const isOver = (): boolean => isStopped() || Atomics.load(words, HEADER.closing) !== 0;
+  *#loop(): Waiting<void> {
+    const { words, id } = this.#parts.context;
+    const isOver = (): boolean =>
+      Atomics.load(words, HEADER.backgroundWriterStop) === id + 1 ||
+      Atomics.load(words, HEADER.closing) !== 0;
+    try {
+      yield* this.#rounds(isOver);
+    } finally {
+      Atomics.compareExchange(words, HEADER.backgroundWriterStop, id + 1, 0);
+    }
+  }
+
+  *#rounds(isOver: () => boolean): Waiting<void> {
     let couldHibernate = false;
     while (!isOver()) {
       let canHibernate = false;
@@ -209,5 +239,18 @@ export class BackgroundWriter {
     } finally {
       locks.unlock(buffer);
     }
+  }
+}
+
+/** Makes a backend the one that has the background writer. */
+function claim({ words, layout, id }: BackendContext): void {
+  for (;;) {
+    const seen = Atomics.load(words, HEADER.backgroundWriter);
+    const isOther = seen !== 0 && seen !== id + 1;
+    const inUse = layout.backendsAt + (seen - 1) * layout.backendWords + BACKEND.inUse;
+    if (isOther && Atomics.load(words, inUse) !== 0) {
+      throw new BufferError("ERR_BUFFER_LIMIT", "another backend has the pool's background writer");
+    }
+    if (Atomics.compareExchange(words, HEADER.backgroundWriter, seen, id + 1) === seen) return;
   }
 }

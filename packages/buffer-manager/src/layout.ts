@@ -58,6 +58,10 @@ export const HEADER = {
   /** Mutex of what is counted for backends that have left, and its wake sequence. */
   statisticsLock: 34,
   statisticsSequence: 35,
+  /** The backend that has the background writer, + 1. */
+  backgroundWriter: 37,
+  /** The same once it is to stop. */
+  backgroundWriterStop: 38,
   /** 1 once a sync of a data file has failed. */
   syncFailed: 36,
 } as const;

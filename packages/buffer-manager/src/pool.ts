@@ -10,8 +10,9 @@ import type { MemoryHooks } from "@millrace/aligned-buffers";
 import { addressOf, adviseHugePages, nativeStatus } from "@millrace/io-uring";
 
 import { computePoolLayout, HEADER, writePoolHeader } from "./layout.js";
+import { stopBackgroundWriter } from "./background-writer.js";
 import { fillFreeList } from "./free-list.js";
-import { countFrames } from "./pool-core.js";
+import { countFrames, openPool } from "./pool-core.js";
 import type { PoolCore, PoolShared } from "./pool-core.js";
 import { createPoolRegistry } from "./registry.js";
 import { completeSettings, PAGE_BYTES } from "./settings.js";
@@ -83,6 +84,16 @@ export class BufferPool implements AsyncDisposable {
       combineMax: settings.combineLimit,
     });
     return new BufferPool({ ...core, aio: aio.shared }, aio);
+  }
+
+  /**
+   * Asks the pool's background writer to end, in whatever thread it runs, after the round that runs.
+   *
+   * @returns false if there is none
+   */
+  stopBackgroundWriter(): boolean {
+    const { words, layout } = openPool(this.shared);
+    return stopBackgroundWriter(words, layout);
   }
 
   /** Ends the pool and its I/O. Backends of other threads must have left. A second call waits for the first. */

@@ -92,13 +92,14 @@ test("the loop sleeps longer after an error and hibernates when nothing happens"
       sleeps.push([wait.event, wait.timeoutMs]);
       rounds += 1;
       if (rounds === 1) fault[Symbol.dispose]();
+      if (rounds === 7) writer.stop();
       if (wait.event === "BgWriterHibernate") {
         expect(words[notifyAt]).toBe(id + 1);
         headers.wakeBackend(id);
       }
     }
   });
-  writer.run(() => rounds >= 7);
+  writer.run();
   run.mockRestore();
   unsubscribe(BUFFER_CHANNEL, listener);
   expect(failures.map(({ type }) => type)).toEqual(["background-writer-failed"]);
@@ -122,6 +123,9 @@ test("the loop on an event loop is ended by stop, and by the end of the pool", a
   const running = writer.runAsync();
   writer.stop();
   await running;
+  expect(() => new BackgroundWriter({ ...world.parts, context: world.attach().context })).toThrow(
+    expect.objectContaining({ code: "ERR_BUFFER_LIMIT" }),
+  );
   const again = writer.runAsync();
   world.context.words[HEADER.closing] = 1;
   world.context.headers.wakeBackend(world.context.id);

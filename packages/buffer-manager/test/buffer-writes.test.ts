@@ -3,6 +3,7 @@
  */
 import { closeSync, mkdirSync, openSync, readFileSync } from "node:fs";
 import { dirname } from "node:path";
+import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 import { describe, expect, test } from "vitest";
 
@@ -147,6 +148,28 @@ describe.each(METHODS)("a manager with method %s", (method) => {
     });
   });
 });
+
+// Aim: a background writer in a thread of its own, asleep for ten seconds at a time, ends when it is told to. Method: real
+// threads; it is told when it has been made, whether it runs already or not.
+test("a background writer in another thread is stopped from here", async () => {
+  await using world = new World("sync");
+  expect(world.pool.stopBackgroundWriter()).toBe(false);
+  const worker = new Worker(new URL("writing-thread.mjs", import.meta.url), {
+    execArgv: [],
+    workerData: {
+      shared: world.pool.shared,
+      directory: world.directory.path,
+      table: TABLE,
+      role: "background",
+    },
+  });
+  const exit = once(worker, "exit");
+  await once(worker, "message");
+  expect(() => world.manager.createBackgroundWriter()).toThrow(refused("ERR_BUFFER_LIMIT"));
+  expect(world.pool.stopBackgroundWriter()).toBe(true);
+  expect(await exit).toEqual([0]);
+  expect(world.manager.createBackgroundWriter().cycle()).toMatchObject({ written: 0 });
+}, 9000);
 
 test("pins of an extension belong to the scope, and what is wrong is refused", async () => {
   await using world = new World("sync");

@@ -151,7 +151,9 @@ describe.each(METHODS)("with method %s", (method) => {
     const pinned = world.load(TABLE, 0);
     const dirty = world.dirty(TABLE, 1, 9);
     const clean = world.touch(TABLE, 2);
-    expect(run(pinned)).toEqual({ evicted: false, flushed: false });
+    world.change(pinned, 1);
+    expect(run(pinned), "it is not even written").toEqual({ evicted: false, flushed: false });
+    world.flush(pinned);
     expect(run(15), "it holds nothing").toEqual({ evicted: false, flushed: false });
     expect(run(dirty)).toEqual({ evicted: true, flushed: true });
     expect(world.storedValue(TABLE, 1)).toBe(9);

@@ -66,14 +66,20 @@ export class Log implements WalHooks {
 
 /** Segmented files that record what is written, before it is. */
 export class RecordingFiles extends SegmentedFiles {
-  readonly #world: { log: Log; events: string[]; hints: string[]; unlogged: Set<number> };
+  readonly #world: {
+    log: Log;
+    events: string[];
+    hints: string[];
+    violations: string[];
+    unlogged: Set<number>;
+  };
   readonly #shared: ReturnType<typeof openPool>;
 
   constructor(
     aio: AioBackend,
     shared: PoolShared,
     options: SegmentedFilesOptions,
-    world: { log: Log; events: string[]; hints: string[]; unlogged: Set<number> },
+    world: { log: Log; events: string[]; hints: string[]; violations: string[]; unlogged: Set<number> },
   ) {
     super(aio, shared, options);
     this.#world = world;
@@ -107,7 +113,9 @@ export class RecordingFiles extends SegmentedFiles {
   #check(relation: Relation, page: Buffer): void {
     if (this.#world.unlogged.has(relation.relation)) return;
     const lsn = (BigInt(page.readUInt32LE(0)) << 32n) | BigInt(page.readUInt32LE(4));
-    if (lsn > this.#world.log.durable) throw new Error(`page at ${lsn} written before its WAL`);
+    if (lsn <= this.#world.log.durable) return;
+    this.#world.violations.push(`a page of ${relation.relation} at ${lsn}`);
+    throw new Error(`page at ${lsn} written before its WAL`);
   }
 
   *#pages(vectors: readonly IoVector[]): Generator<Buffer> {
@@ -133,6 +141,8 @@ export class Backend extends BackendParts {
 export class WriteWorld implements AsyncDisposable {
   readonly events: string[] = [];
   readonly hints: string[] = [];
+  /** Pages that were about to be written before their WAL was durable. */
+  readonly violations: string[] = [];
   readonly unlogged: Set<number> = new Set();
   readonly log: Log;
   readonly directory: DataDirectory;
@@ -290,6 +300,7 @@ export class WriteWorld implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    expect(this.violations, "WAL comes before data").toEqual([]);
     const { words, layout, headers } = this.context;
     for (const { context, locks, writer } of this.backends) {
       expect(context.pins.buffers(), "no pin is left").toEqual([]);

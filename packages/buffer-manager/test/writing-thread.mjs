@@ -1,6 +1,6 @@
 // A thread of the test of writing: it changes pages that others change too, or writes checkpoints until they are done.
 // It imports the built package, since Node and not vitest loads it.
-import { workerData } from "node:worker_threads";
+import { parentPort, workerData } from "node:worker_threads";
 
 import { BufferManager, segmentedFiles } from "../dist/index.js";
 
@@ -23,5 +23,9 @@ function change(block) {
 }
 
 if (role === "change") for (let round = 0; round < rounds; round++) change((round * 13) % blocks);
-else for (let round = 0; round < 40; round++) manager.checkpoint({ isImmediate: true });
+else if (role === "background") {
+  const writer = manager.createBackgroundWriter({ delayMs: 10_000 });
+  parentPort.postMessage("made");
+  writer.run();
+} else for (let round = 0; round < 40; round++) manager.checkpoint({ isImmediate: true });
 manager.detach();
