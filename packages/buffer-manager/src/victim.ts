@@ -74,12 +74,13 @@ export class Victims {
    *
    * @param context that its eviction is charged to, of `CONTEXT`
    * @returns its index; pinned once, clean, without a tag. -1 if it must be waited: `get` goes on with what was selected, and
-   *   has to be called next
+   *   has to be called before this flow lets go of the thread. Until then nothing else is selected
    * @throws {BufferError} ERR_BUFFER_NO_UNPINNED
    */
   tryGet(ring: Ring | null, context: number): number {
     const { pins } = this.#context;
     const { sweep } = this.#parts;
+    if (this.hasSelected) return NONE;
     for (;;) {
       const buffer = sweep.getVictim(ring);
       let outcome: VacateOutcome = VACATE.inUse;
