@@ -22,6 +22,7 @@ const FLOORS: Readonly<Record<string, number>> = {
   aio: 2,
   "virtual-file": 3,
   "buffer-manager": 3,
+  "buffered-writer": 4,
   "read-stream": 4,
   "wal-acceptor": 6,
   "wal-proposer": 6,
