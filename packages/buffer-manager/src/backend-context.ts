@@ -12,6 +12,8 @@ import { BufferError } from "./errors.js";
 import type { BufferWarningCode } from "./errors.js";
 import type { FileLayer, WalHooks } from "./file-layer.js";
 import { BufferHeaders } from "./headers.js";
+import { createHitCalls } from "./hit-module.js";
+import type { HitCalls } from "./hit-module.js";
 import { BACKEND, BACKEND_KINDS, HEADER } from "./layout.js";
 import type { BackendKind, PoolLayout } from "./layout.js";
 import { OwnBuffersHolder } from "./own-buffers.js";
@@ -59,6 +61,8 @@ export interface BackendContext {
   readonly frames: PoolMemory;
   readonly headers: BufferHeaders;
   readonly pins: Pins;
+  /** The path of a hit in WebAssembly. */
+  readonly hitCalls: HitCalls;
   readonly counters: Counters;
   readonly aio: AioBackend;
   /** Where its I/Os are acquired; open as long as the backend is attached. */
@@ -99,6 +103,7 @@ export function attachContext(shared: PoolShared, options: AttachOptions): Backe
   words[at + BACKEND.kind] = BACKEND_KINDS.indexOf(options.kind ?? "client backend");
   const headers = new BufferHeaders(words, layout, at, mayBlock);
   const { hook, wal = NO_WAL } = options;
+  const hitCalls = createHitCalls(shared.control, layout, at);
   const reach: BackendContext["reach"] =
     hook === undefined ? () => undefined : (point, buffer) => hook(point, id, buffer);
   const ownBuffers = new OwnBuffersHolder();
@@ -112,7 +117,8 @@ export function attachContext(shared: PoolShared, options: AttachOptions): Backe
     id,
     at,
     headers,
-    pins: new Pins(headers, at),
+    pins: new Pins(headers, at, hitCalls),
+    hitCalls,
     counters: new Counters(view.doubles, layout.statisticsAt + id * layout.statisticsDoubles),
     aio,
     ioScope: aio.openScope(),

@@ -12,6 +12,7 @@ import { BufferWrites } from "./buffer-writes.js";
 import { CleanupLocks } from "./cleanup-lock.js";
 import type { ContentLocks } from "./content-locks.js";
 import { BufferError } from "./errors.js";
+import type { HitCalls } from "./hit-module.js";
 import type { LatchMode } from "./latch.js";
 import { HEADER } from "./layout.js";
 import type { MappingTable } from "./mapping.js";
@@ -23,9 +24,10 @@ import type { PoolScope } from "./pool-scope.js";
 import type { Pins } from "./pins.js";
 import { ringBuffers, ringKib, usesRing } from "./ring-sizes.js";
 import type { RingKind } from "./ring-sizes.js";
-import { Ring, ringContext, ringInUse } from "./ring.js";
+import { Ring, ringInUse } from "./ring.js";
 import { Session } from "./session.js";
-import { COUNTED } from "./statistics.js";
+import { CONTEXT } from "./statistics.js";
+import type { Counters } from "./statistics.js";
 import { FORK } from "./tag.js";
 import type { Fork, Relation, Tag } from "./tag.js";
 
@@ -37,6 +39,8 @@ export class BufferManager extends BufferWrites implements Disposable, AsyncDisp
   readonly #parts: BackendParts;
   readonly #words: Int32Array;
   readonly #pins: Pins;
+  readonly #counters: Counters;
+  readonly #pinHit: HitCalls["pin"];
   readonly #mapping: MappingTable;
   readonly #locks: ContentLocks;
   readonly #cleanup: CleanupLocks;
@@ -51,6 +55,8 @@ export class BufferManager extends BufferWrites implements Disposable, AsyncDisp
     this.#context = context;
     this.#words = context.words;
     this.#pins = context.pins;
+    this.#counters = context.counters;
+    this.#pinHit = context.hitCalls.pin;
     this.session = new Session(context.settings);
     this.#mapping = parts.allocator.mapping;
     this.#locks = parts.locks;
@@ -85,17 +91,33 @@ export class BufferManager extends BufferWrites implements Disposable, AsyncDisp
    * @returns the buffer; 0 if the page would have to be read
    */
   tryRead(relation: Relation, block: number, fork: Fork = FORK.main, ring: Ring | null = null): number {
-    this.#check();
+    if (!this.#isAttached || this.#words[HEADER.panic] !== 0) this.#check();
+    const { tablespace, database, relation: number } = relation;
+    const isRing = ring === null || ring.isDropped ? 0 : 1;
+    const entry = this.#pinHit(tablespace, database, number, fork, block, isRing);
+    if (entry <= 0) return this.#tryReadOtherwise(entry, relation, block, fork, ring);
+    this.#pins.adopt(entry - 1);
+    this.#noteHit(entry, ring);
+    return entry;
+  }
+
+  /** @param entry what looking for a hit has found: 0 for nothing, or less for what is not a valid page of the block */
+  #tryReadOtherwise(entry: number, relation: Relation, block: number, fork: Fork, ring: Ring | null): number {
     const mapping = this.#mapping;
-    const buffer = mapping.lookupAndPin(relation, fork, block, ringInUse(ring) !== null);
+    const isRing = ringInUse(ring) !== null;
+    const buffer = entry === 0 ? mapping.lookupAndPin(relation, fork, block, isRing) : mapping.adopt(entry);
     if (buffer < 0) return 0;
-    if (!mapping.isValid) {
-      this.#pins.unpin(buffer);
-      return 0;
+    if (mapping.isValid) {
+      this.#noteHit(buffer + 1, ring);
+      return buffer + 1;
     }
-    this.#context.counters.count(COUNTED.hit, ringContext(ring), false);
-    this.#scopes.current?.remember(buffer + 1);
-    return buffer + 1;
+    this.#pins.unpin(buffer);
+    return 0;
+  }
+
+  #noteHit(buffer: number, ring: Ring | null): void {
+    this.#counters.hit(ring === null ? CONTEXT.normal : ring.context);
+    if (this.#scopes.current !== undefined) this.#scopes.current.remember(buffer);
   }
 
   /** Pins a buffer once more that this backend has pinned. @throws {BufferError} ERR_BUFFER_BAD_ID: it has not */

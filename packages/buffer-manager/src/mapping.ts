@@ -19,13 +19,20 @@ import type { BackendContext } from "./backend-context.js";
 import { REFCOUNT_MASK, STATE, USAGE_ONE } from "./buffer-state.js";
 import { DESCRIPTOR, LINE_WORDS, PARTITIONS } from "./layout.js";
 import type { BufferHeaders } from "./headers.js";
+import { STEPS_MAX, STRAYED } from "./hit-module.js";
+import type { HitCalls } from "./hit-module.js";
 import type { Pins } from "./pins.js";
 import { hashTag, hashTagWords, isPermanent } from "./tag.js";
 import type { Fork, Relation } from "./tag.js";
 
-/** A reader that strayed into another chain gives up after so many entries. A bucket has less than one on average. */
-const STEPS_MAX = 64;
 const NONE = -1;
+/** What `HitCalls.pin` returns below this is a buffer that turned out to hold another block. */
+const STRAYED_MAX: number = -(2 ** 30);
+
+/** What the table needs of its backend. */
+export type MappingContext = Pick<BackendContext, "words" | "layout" | "headers" | "pins"> & {
+  readonly hitCalls?: HitCalls;
+};
 
 /** The mapping table as one backend uses it. */
 export class MappingTable {
@@ -39,13 +46,9 @@ export class MappingTable {
   readonly #chainAt: number;
   readonly #descriptorsAt: number;
   readonly #partitionsAt: number;
+  readonly #calls: HitCalls | undefined;
 
-  constructor({
-    words,
-    layout,
-    headers,
-    pins,
-  }: Pick<BackendContext, "words" | "layout" | "headers" | "pins">) {
+  constructor({ words, layout, headers, pins, hitCalls }: MappingContext) {
     this.#words = words;
     this.#headers = headers;
     this.#pins = pins;
@@ -54,6 +57,7 @@ export class MappingTable {
     this.#chainAt = layout.chainAt;
     this.#descriptorsAt = layout.descriptorsAt;
     this.#partitionsAt = layout.partitionsAt;
+    this.#calls = hitCalls;
   }
 
   /**
@@ -63,10 +67,36 @@ export class MappingTable {
    * @returns its index; -1 if there is none, which is certain only under the mutex
    */
   lookupAndPin(relation: Relation, fork: Fork, block: number, isRing: boolean): number {
+    if (this.#calls !== undefined) {
+      const { tablespace, database, relation: number } = relation;
+      const entry = this.#calls.pin(tablespace, database, number, fork, block, isRing ? 1 : 0);
+      if (entry > 0) {
+        this.isValid = true;
+        this.#pins.adopt(entry - 1);
+        return entry - 1;
+      }
+      if (entry < 0) return this.adopt(entry);
+    }
     const buffer = this.lookup(relation, fork, block);
     if (buffer < 0) return NONE;
     this.isValid = this.#pins.pin(buffer, isRing);
     if (this.#headers.hasTag(buffer, relation, fork, block)) return buffer;
+    this.#pins.unpin(buffer);
+    return NONE;
+  }
+
+  /**
+   * Takes over what {@link HitCalls.pin} has pinned and is no valid page of the block. `isValid` says it is not.
+   *
+   * @param entry what it returned, less than 0
+   * @returns the buffer; -1 if it is another block's, which has been let go of again
+   */
+  adopt(entry: number): number {
+    const isStrayed = entry < STRAYED_MAX;
+    const buffer = (isStrayed ? entry - STRAYED : -entry) - 1;
+    this.isValid = false;
+    this.#pins.adopt(buffer);
+    if (!isStrayed) return buffer;
     this.#pins.unpin(buffer);
     return NONE;
   }

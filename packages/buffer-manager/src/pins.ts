@@ -16,6 +16,8 @@ import assert from "node:assert/strict";
 import { REFCOUNT_ONE, STATE } from "./buffer-state.js";
 import { BufferError } from "./errors.js";
 import type { BufferHeaders } from "./headers.js";
+import { NOT_DONE } from "./hit-module.js";
+import type { HitCalls } from "./hit-module.js";
 import { BACKEND } from "./layout.js";
 
 /** Pins that the limit of pins takes for granted. */
@@ -28,15 +30,20 @@ export class Pins {
   readonly #intentAt: number;
   readonly #bitmapAt: number;
   readonly #counts: Int32Array;
+  readonly #calls: HitCalls | undefined;
   #pinned = 0;
 
-  /** @param backendAt first word of the backend */
-  constructor(headers: BufferHeaders, backendAt: number) {
+  /**
+   * @param backendAt first word of the backend
+   * @param calls the faster way for the common case, if there is one
+   */
+  constructor(headers: BufferHeaders, backendAt: number, calls?: HitCalls) {
     this.#headers = headers;
     this.#words = headers.words;
     this.#intentAt = backendAt + BACKEND.pinIntent;
     this.#bitmapAt = backendAt + headers.layout.bitmapAt;
     this.#counts = new Int32Array(headers.layout.buffersMax);
+    this.#calls = calls;
   }
 
   /** Different buffers pinned beyond those that the limit of pins takes for granted. */
@@ -101,6 +108,13 @@ export class Pins {
     this.#add(buffer);
   }
 
+  /** Counts a pin that {@link HitCalls.pin} took, or found that this backend has. */
+  adopt(buffer: number): void {
+    const count = this.#counts[buffer] as number;
+    this.#counts[buffer] = count + 1;
+    if (count === 0) this.#pinned += 1;
+  }
+
   /** Pins a buffer that this backend has pinned already. @throws {BufferError} ERR_BUFFER_BAD_ID: it has not */
   pinAgain(buffer: number): void {
     const count = this.count(buffer);
@@ -116,9 +130,16 @@ export class Pins {
       this.#counts[buffer] = count - 1;
       return;
     }
-    this.#words[this.#intentAt] = buffer + 1;
-    this.#headers.unpin(buffer);
-    this.#remove(buffer);
+    const outcome = this.#calls === undefined ? NOT_DONE : this.#calls.unpin(buffer + 1);
+    if (outcome === NOT_DONE) {
+      this.#words[this.#intentAt] = buffer + 1;
+      this.#headers.unpin(buffer);
+      this.#remove(buffer);
+      return;
+    }
+    this.#counts[buffer] = 0;
+    this.#pinned -= 1;
+    if (outcome !== 0) this.#headers.wakePinWaiter(buffer);
   }
 
   /**

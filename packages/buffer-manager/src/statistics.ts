@@ -67,6 +67,12 @@ export class Counters {
     if (bytes !== 0) doubles[at + 1] = (doubles[at + 1] as number) + bytes;
   }
 
+  /** Counts a hit of a page that all share. */
+  hit(context: number): void {
+    const at = this.#at + (context * STATISTICS_OPERATIONS.length + COUNTED.hit) * STATISTICS_FIELDS;
+    this.#doubles[at] = (this.#doubles[at] as number) + 1;
+  }
+
   /** Adds time spent. */
   time(operation: number, context: number, isTemporary: boolean, ms: number): void {
     const at =

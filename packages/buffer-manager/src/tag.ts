@@ -55,9 +55,22 @@ export function isPermanent(relation: Relation, fork: Fork): boolean {
 }
 
 /**
- * A hash of a tag: a signed 32-bit integer whose low bits are as good as its high ones.
+ * The constants of a tag's hash: odd numbers with their bits well mixed, and how far sums are shifted onto themselves.
+ * WebAssembly computes the same (hit-module.ts).
+ */
+export const HASH = {
+  relation: 0x9e37_79b1,
+  database: 0x85eb_ca6b,
+  tablespace: 0xc2b2_ae35,
+  block: 0x2c1b_3c6d,
+  forkShift: 29,
+  fold: 15,
+} as const;
+
+/**
+ * A hash of a tag: a signed 32-bit integer, of which the low bits are used.
  *
- * Two rounds of a multiply-xor mix; the block goes in last, so that neighbours of one relation spread.
+ * The block goes in last, times an odd number: neighbouring blocks of a relation never meet in the low bits.
  */
 export function hashTag(relation: Relation, fork: number, block: number): number {
   return mix(relation.tablespace, relation.database, relation.relation, fork, block);
@@ -75,9 +88,8 @@ export function hashTagWords(words: Int32Array, at: number): number {
 }
 
 function mix(tablespace: number, database: number, relation: number, fork: number, block: number): number {
-  let hash = Math.imul(relation ^ (fork << 29), 0x9e37_79b1);
-  hash ^= Math.imul(database + 0x7f4a_7c15, 0x85eb_ca6b) ^ Math.imul(tablespace, 0xc2b2_ae35);
-  hash = Math.imul(hash ^ (hash >>> 15) ^ block, 0x2c1b_3c6d);
-  hash = Math.imul(hash ^ (hash >>> 12), 0x297a_2d39);
-  return hash ^ (hash >>> 15);
+  let hash = Math.imul(relation ^ (fork << HASH.forkShift), HASH.relation);
+  hash ^= Math.imul(database, HASH.database) ^ Math.imul(tablespace, HASH.tablespace);
+  hash = Math.imul(hash ^ (hash >>> HASH.fold) ^ block, HASH.block);
+  return hash ^ (hash >>> HASH.fold);
 }

@@ -9,7 +9,7 @@ import type { BackendContext } from "./backend-context.js";
 import { REFCOUNT_MASK, STATE } from "./buffer-state.js";
 import type { ClockSweep } from "./clock-sweep.js";
 import type { ContentLocks } from "./content-locks.js";
-import type { MappingTable } from "./mapping.js";
+import type { MappingContext, MappingTable } from "./mapping.js";
 import type { Mutexes } from "./mutex.js";
 import { pageLsn } from "./page-lsn.js";
 import { ringInUse } from "./ring.js";
@@ -30,10 +30,11 @@ export interface VictimWriter {
 }
 
 /** What finding victims needs of its backend. */
-export type VictimContext = Pick<
-  BackendContext,
-  "words" | "layout" | "headers" | "pins" | "counters" | "frames" | "wal" | "reach" | "id" | "mayBlock"
->;
+export type VictimContext = MappingContext &
+  Pick<
+    BackendContext,
+    "words" | "layout" | "headers" | "pins" | "counters" | "frames" | "wal" | "reach" | "id" | "mayBlock"
+  >;
 
 /** The parts of a backend that victims are found with. */
 export interface VictimParts {
