@@ -7,7 +7,7 @@
  */
 import { publish } from "./diagnostics.js";
 import { isWouldBlock, ReadStreamError } from "./errors.js";
-import type { ReadOperation, StreamPool, StreamRelation, StreamRing } from "./pool.js";
+import type { ReadOperation, StreamFork, StreamPool, StreamRelation, StreamRing } from "./pool.js";
 import { EFFECT } from "./stream-core.js";
 import type { StreamCore } from "./stream-core.js";
 
@@ -18,7 +18,7 @@ export class StreamDriver<T> {
   /** Set when the scope has ended under the stream, perhaps while it waits. */
   isDead = false;
   readonly #relation: StreamRelation;
-  readonly #fork: number;
+  readonly #fork: StreamFork;
   #ring: StreamRing | null;
   /** By I/O slot; made when a slot is first used, and used again from then on. */
   readonly #operations: ReadOperation[] = [];
@@ -29,7 +29,7 @@ export class StreamDriver<T> {
     core: StreamCore<T>,
     pool: StreamPool,
     relation: StreamRelation,
-    fork: number,
+    fork: StreamFork,
     ring: StreamRing | null,
   ) {
     this.core = core;

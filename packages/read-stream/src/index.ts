@@ -6,7 +6,7 @@ export type { ReadStreamErrorCode } from "./errors.js";
 export { STREAM_FLAG } from "./options.js";
 export type { NextBlock, ReadStreamOptions, StreamScope } from "./options.js";
 export { READ_FLAG } from "./pool.js";
-export type { ReadOperation, StreamPool, StreamRelation, StreamRing } from "./pool.js";
+export type { ReadOperation, StreamFork, StreamPool, StreamRelation, StreamRing } from "./pool.js";
 export { ReadStream } from "./read-stream.js";
 export type { Buffer, StreamInfo, StreamItem } from "./read-stream.js";
 export type { StreamStatistics } from "./statistics.js";

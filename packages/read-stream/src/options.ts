@@ -3,7 +3,7 @@
  *
  * The flags are PostgreSQL's READ_STREAM_* with the same values; what each caller there uses is in the README.
  */
-import type { StreamPool, StreamRelation, StreamRing } from "./pool.js";
+import type { StreamFork, StreamPool, StreamRelation, StreamRing } from "./pool.js";
 import type { StreamEvent } from "./trace.js";
 
 /** Bits of `ReadStreamOptions.flags`. */
@@ -38,8 +38,8 @@ export interface StreamScope {
 /** Options of `ReadStream.begin`. */
 export interface ReadStreamOptions<T> {
   readonly relation: StreamRelation;
-  /** 0 main, 1 free space map, 2 visibility map, 3 init; 0 if absent. */
-  readonly fork?: number;
+  /** 0, the main fork, if absent. */
+  readonly fork?: StreamFork;
   /** Of {@link STREAM_FLAG}, added up. */
   readonly flags?: number;
   /** Stays the caller's. */

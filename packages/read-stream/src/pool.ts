@@ -8,6 +8,9 @@
  * After StartReadBuffers and WaitReadBuffers of PostgreSQL 18's bufmgr, and the settings that its streams look at.
  */
 
+/** A fork of a relation: 0 main, 1 free space map, 2 visibility map, 3 init. */
+export type StreamFork = 0 | 1 | 2 | 3;
+
 /** What a stream reads from. The numbers are the pool's; only `persistence` is looked at here. */
 export interface StreamRelation {
   readonly tablespace: number;
@@ -15,6 +18,8 @@ export interface StreamRelation {
   readonly relation: number;
   /** `"temporary"` ones are kept in buffers of the backend's own, with limits of their own; absent means permanent. */
   readonly persistence?: "permanent" | "unlogged" | "temporary";
+  /** Of a temporary one: the backend that it belongs to. */
+  readonly owner?: number;
 }
 
 /** A ring strategy, made by the pool and owned by the caller. */
@@ -63,7 +68,8 @@ export interface StreamPool {
   pinLimit(isLocal: boolean): number;
   /** Of these, how many are left now; can be 0. */
   additionalPins(isLocal: boolean): number;
-  createReadOperation(relation: StreamRelation, fork: number, ring: StreamRing | null): ReadOperation;
+  /** Makes an operation. The stream always gives all three; that they may be left out is for pools where they may. */
+  createReadOperation(relation: StreamRelation, fork?: StreamFork, ring?: StreamRing | null): ReadOperation;
   /**
    * Pins blocks from `block` on into `buffers[at]` and after, and starts one read of those that are not there.
    *

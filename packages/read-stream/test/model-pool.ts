@@ -7,7 +7,7 @@
  * stream (a pin too many let go, a batch entered twice, a wait that can never end) is an exception.
  */
 import { READ_FLAG } from "../src/pool.js";
-import type { ReadOperation, StreamPool, StreamRelation, StreamRing } from "../src/pool.js";
+import type { ReadOperation, StreamFork, StreamPool, StreamRelation, StreamRing } from "../src/pool.js";
 
 export const RELATION: StreamRelation = { tablespace: 1663, database: 5, relation: 16_384 };
 export const LOCAL_RELATION: StreamRelation = { ...RELATION, persistence: "temporary" };
@@ -135,7 +135,7 @@ export class ModelPool implements StreamPool {
     );
   }
 
-  isForeignTemporary(relation: StreamRelation & { readonly owner?: number }): boolean {
+  isForeignTemporary(relation: StreamRelation): boolean {
     return relation.persistence === "temporary" && (relation.owner ?? 0) !== 0;
   }
 
@@ -152,7 +152,11 @@ export class ModelPool implements StreamPool {
     return Math.max(0, this.pinLimit(false) - FREE_PINS - Math.max(0, held - FREE_PINS));
   }
 
-  createReadOperation(relation: StreamRelation, _fork: number, ring: StreamRing | null): ModelOperation {
+  createReadOperation(
+    relation: StreamRelation,
+    _fork?: StreamFork,
+    ring: StreamRing | null = null,
+  ): ModelOperation {
     return new ModelOperation(ring, relation.persistence === "temporary");
   }
 
