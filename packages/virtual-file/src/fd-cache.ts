@@ -48,6 +48,8 @@ interface Slot {
   pins: number;
   isUsed: boolean;
   isChanging: boolean;
+  /** The end of the last eviction here. */
+  emptied: Promise<void> | undefined;
 }
 
 /** What a cache has done. */
@@ -80,6 +82,7 @@ export class FdCache {
       pins: 0,
       isUsed: false,
       isChanging: false,
+      emptied: undefined,
     };
     this.#slots = Array.from({ length: slots }, () => ({ ...empty }));
   }
@@ -128,7 +131,8 @@ export class FdCache {
 
   /** For {@link VirtualFile}: closes its descriptor. Nothing of the file is pinned, and nothing will be. */
   async close(entry: CacheEntry): Promise<void> {
-    await entry.changing;
+    // Without a step of the event loop between the last look and the claim: an eviction might begin in it.
+    while (entry.changing !== undefined) await entry.changing;
     const slot = slotOf(entry);
     if (slot?.descriptor === undefined) return;
     claim(slot);
@@ -153,7 +157,7 @@ export class FdCache {
 
   async #openInSlot(entry: CacheEntry, open: () => Promise<FileDescriptor>): Promise<FileDescriptor> {
     const slot = await this.#claimVictim();
-    await this.#evict(slot);
+    await slot.emptied;
     try {
       const descriptor = await open();
       slot.descriptor = descriptor;
@@ -170,17 +174,22 @@ export class FdCache {
     }
   }
 
-  /** Closes what is in a claimed slot. */
-  async #evict(slot: Slot): Promise<void> {
+  /**
+   * Claims a slot and begins to close what is in it. From this very moment its file says that it is changing: otherwise it could
+   * be opened again, or be taken for closed, while its old descriptor is there.
+   */
+  #claimAndEvict(slot: Slot): Slot {
+    claim(slot);
     const { descriptor, entry } = slot;
-    if (descriptor === undefined || entry === undefined) return;
+    if (descriptor === undefined || entry === undefined) return slot;
     this.#evictions += 1;
-    const closing = closeEvicted(entry.file, descriptor);
-    entry.changing = closing;
-    await closing;
-    entry.changing = undefined;
-    slot.descriptor = undefined;
-    slot.entry = undefined;
+    slot.emptied = closeEvicted(entry.file, descriptor).then(() => {
+      entry.changing = undefined;
+      slot.descriptor = undefined;
+      slot.entry = undefined;
+    });
+    entry.changing = slot.emptied;
+    return slot;
   }
 
   /**
@@ -189,7 +198,7 @@ export class FdCache {
    */
   #claimVictim(): Slot | Promise<Slot> {
     const slot = this.#findVictim();
-    if (slot !== undefined) return claim(slot);
+    if (slot !== undefined) return this.#claimAndEvict(slot);
     return new Promise((resolve) => {
       this.#line.push(resolve);
     });
@@ -219,7 +228,7 @@ export class FdCache {
   #serve(): void {
     if (this.#line.length === 0) return;
     const slot = this.#findVictim();
-    if (slot !== undefined) this.#line.shift()?.(claim(slot));
+    if (slot !== undefined) this.#line.shift()?.(this.#claimAndEvict(slot));
   }
 }
 

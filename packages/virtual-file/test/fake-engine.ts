@@ -38,6 +38,9 @@ export class FakeEngine implements FileEngine {
   readonly #acts: Map<Call, Act[]> = new Map();
   openNow = 0;
   openMax = 0;
+  /** Descriptors of one file at a time, at most. */
+  openMaxOfFile = 0;
+  readonly openNowOfFile: Map<string, number> = new Map();
   /** Every call waits for this first; for schedulers. */
   before: ((call: Call, path: string) => Promise<void>) | undefined;
 
@@ -65,8 +68,7 @@ export class FakeEngine implements FileEngine {
       content = { bytes: new Uint8Array(0) };
       this.files.set(path, content);
     } else if ((flags & constants.O_TRUNC) !== 0) content.bytes = new Uint8Array(0);
-    this.openNow += 1;
-    this.openMax = Math.max(this.openMax, this.openNow);
+    this.count(path, 1);
     return new FakeDescriptor(this, path, content);
   }
 
@@ -81,6 +83,15 @@ export class FakeEngine implements FileEngine {
   async unlink(path: string): Promise<void> {
     await this.act("unlink", path);
     if (!this.files.delete(path)) throw errno("ENOENT");
+  }
+
+  /** A descriptor more or less. */
+  count(path: string, change: 1 | -1): void {
+    const ofFile = (this.openNowOfFile.get(path) ?? 0) + change;
+    this.openNowOfFile.set(path, ofFile);
+    this.openNow += change;
+    this.openMax = Math.max(this.openMax, this.openNow);
+    this.openMaxOfFile = Math.max(this.openMaxOfFile, ofFile);
   }
 
   /** Records a call and does what was planned for it: the number of bytes to move, if that was. */
@@ -143,7 +154,7 @@ class FakeDescriptor implements FileDescriptor {
     try {
       await this.#engine.act("close", this.#path);
     } finally {
-      this.#engine.openNow -= 1;
+      this.#engine.count(this.#path, -1);
     }
   }
 

@@ -137,6 +137,29 @@ test("a stale slot is not touched", async () => {
   await second.close();
 });
 
+// Aim: a file is closed when its descriptor is, whoever closes that. Method: close a file that is evicted before, or at once.
+test.each(["before", "at once"])("closing waits for an eviction that began %s", async (when) => {
+  const world = createWorld({ descriptors: new FdCache(1) });
+  const [first, second] = (await openFiles(world, 2)) as [VirtualFile, VirtualFile];
+  const held = gate();
+  world.engine.plan("close", held.opened);
+  let isClosed = false;
+  const close = async (): Promise<void> => {
+    await second.close();
+    isClosed = true;
+  };
+  const early = when === "before" ? undefined : close();
+  const reading = readText(world, first);
+  const closing = early ?? close();
+  await turn();
+  expect(isClosed).toBe(false);
+  held.open();
+  await closing;
+  expect(await reading).toBe("0");
+  await first.close();
+  expect(world.engine.log.filter((line) => line === "close /d/1")).toHaveLength(1);
+});
+
 // Aim: the same under every order of completions. Method: a scheduler decides which call of the engine goes on next.
 test("any interleaving keeps the bound, the pins and the contents", async () => {
   const step = fc.record({ file: fc.nat(4), kind: fc.constantFrom("read", "write", "sync", "close") });
@@ -165,6 +188,7 @@ test("any interleaving keeps the bound, the pins and the contents", async () => 
       }
       await scheduler.waitFor(Promise.all(files.map((file) => file.close())));
       expect(world.engine.openMax).toBeLessThanOrEqual(slots);
+      expect(world.engine.openMaxOfFile).toBe(1);
       expect([world.engine.openNow, world.environment.descriptors.stats.open]).toEqual([0, 0]);
       expect(world.arena.stats.liveBuffers).toBe(0);
     },
