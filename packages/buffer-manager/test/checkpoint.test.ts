@@ -74,6 +74,26 @@ describe.each(METHODS)("a checkpoint with method %s", (method) => {
     expect(world.take().slice(0, 2)).toEqual([`wal ${world.log.end}`, `write ${TABLE.relation}:0+4`]);
   });
 
+  test("copies every page under its content lock, and holds none while it writes", async () => {
+    await using world = new WriteWorld(options);
+    world.create(TABLE, 6);
+    for (const block of [0, 1, 2, 5]) world.dirty(TABLE, block, block + 1);
+    const { writer, locks } = world.backend;
+    const add = writer.add.bind(writer);
+    const modes: (string | undefined)[] = [];
+    writer.add = (run, buffer) => {
+      modes.push(locks.modeOf(buffer));
+      add(run, buffer);
+    };
+    const held: number[] = [];
+    world.hook = (point) => {
+      if (point === "flush:after-wal") held.push(locks.heldCount);
+    };
+    run(world);
+    expect(modes).toEqual(["shared", "shared", "shared", "shared"]);
+    expect(held).toEqual([0, 0, 0, 0]);
+  });
+
   test("never joins blocks of two segments", async () => {
     await using world = new WriteWorld({ ...options, segmentBlocks: 4 });
     world.create(TABLE, 10);
