@@ -198,6 +198,14 @@ export class AioSystem implements AsyncDisposable {
   }
 
   /**
+   * Recovers what a thread has left that ended without detaching: what `supervise` does at its end. For a supervisor that has
+   * to see to something of its own before. Resolves at once for a thread that left nothing.
+   */
+  async recover(threadId: number): Promise<void> {
+    await this.#recovery.recoverThread(threadId);
+  }
+
+  /**
    * Ends the system: nobody can attach any more, this thread's backends finish their I/O and detach, the workers end.
    * Other threads' backends must have detached, or their threads have ended. A second call waits for the first.
    */

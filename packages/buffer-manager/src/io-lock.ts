@@ -82,7 +82,7 @@ export class IoLocks {
       if (before === seen) break;
       seen = before;
     }
-    words[first + DESCRIPTOR.ioOwner] = this.#backend + 1;
+    words[first + DESCRIPTOR.ioOwner] = forIo ? -this.#backend - 1 : this.#backend + 1;
     words[this.#intentAt] = 0;
     return IO_LOCK.started;
   }
@@ -142,6 +142,15 @@ export function handOverToIo(headers: BufferHeaders, buffer: number, ref: WaitRe
   headers.setIo(buffer, ref);
   headers.words[headers.at(buffer) + DESCRIPTOR.ioOwner] = 0;
   wakeSleepers(headers, buffer);
+}
+
+/**
+ * Whether a buffer is under this I/O. Not so where a thread has died while it completed the I/O, after it had ended that
+ * buffer's part: then it is nobody's, or already under another one.
+ */
+export function isUnderIo(headers: BufferHeaders, buffer: number, io: WaitRef): boolean {
+  const ref = headers.io(buffer);
+  return ref?.handle === io.handle && ref.generation === io.generation;
 }
 
 /**

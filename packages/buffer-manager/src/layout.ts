@@ -119,7 +119,7 @@ export const DESCRIPTOR = {
   /** Readers-writer lock of the page: its state, its wake sequence. */
   contentLock: 12,
   contentSequence: 13,
-  /** The backend that has the I/O lock, + 1; 0 while nobody has it, or an I/O. Changed by whoever has it. */
+  /** The backend that has the I/O lock, + 1, negative if an I/O's pin came with it; 0 while nobody has it, or an I/O. Changed by whoever has it. */
   ioOwner: 14,
   /** Error word of the last failed I/O. */
   ioDetail: 15,
@@ -128,6 +128,9 @@ export const DESCRIPTOR = {
 
 /** `freeNext` of a buffer that is not on the free list. */
 export const FREE_NOT_LINKED: number = -1;
+
+/** `inUse` of a backend whose thread has died and that is being recovered. */
+export const BACKEND_RECOVERING: number = -1;
 
 export const BACKEND = {
   /** Thread id + 1 while attached; BACKEND_RECOVERING while a supervisor cleans up. */

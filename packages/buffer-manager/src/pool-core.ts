@@ -11,6 +11,7 @@ import { BufferError } from "./errors.js";
 import { HEADER, readPoolLayout, SCRATCH_FRAMES } from "./layout.js";
 import type { PoolLayout } from "./layout.js";
 import type { PoolSettings } from "./settings.js";
+import { wakeAll } from "./wake-all.js";
 import { STATISTICS_DOUBLES } from "./statistics.js";
 
 /** A pool without its I/O: structured-cloneable, opaque. What the registry of the I/O workers is made from. */
@@ -70,7 +71,8 @@ export function checkPoolPanic(words: Int32Array): void {
   throw new BufferError("ERR_BUFFER_PANIC", message);
 }
 
-/** Stops the pool for every thread. */
-export function panicPool(words: Int32Array): void {
+/** Stops the pool for every thread, and wakes those that sleep to see it. */
+export function panicPool(words: Int32Array, layout: PoolLayout): void {
   Atomics.store(words, HEADER.panic, 1);
+  wakeAll(words, layout);
 }

@@ -3,6 +3,7 @@
  *
  * The thread that makes it is the supervisor. Backends, its own among them, attach to what `shared` describes.
  */
+import type { Worker } from "node:worker_threads";
 import { AioSystem } from "@millrace/aio";
 import type { AioSystemOptions } from "@millrace/aio";
 import { createMemorySegment, createPoolMemory } from "@millrace/aligned-buffers";
@@ -14,6 +15,7 @@ import { stopBackgroundWriter } from "./background-writer.js";
 import { fillFreeList } from "./free-list.js";
 import { countFrames, openPool } from "./pool-core.js";
 import type { PoolCore, PoolShared } from "./pool-core.js";
+import { PoolRecovery } from "./recovery.js";
 import { createPoolRegistry } from "./registry.js";
 import { completeSettings, PAGE_BYTES } from "./settings.js";
 import type { PoolSettings } from "./settings.js";
@@ -47,11 +49,13 @@ export class BufferPool implements AsyncDisposable {
   readonly settings: PoolSettings;
   /** The system that does the pool's I/O. Open to other files too, on the pool's memory. */
   readonly aio: AioSystem;
+  readonly #recovery: PoolRecovery;
 
   private constructor(shared: PoolShared, aio: AioSystem) {
     this.shared = shared;
     this.settings = shared.settings;
     this.aio = aio;
+    this.#recovery = new PoolRecovery(openPool(shared), (threadId) => aio.recover(threadId));
   }
 
   /**
@@ -94,6 +98,20 @@ export class BufferPool implements AsyncDisposable {
   stopBackgroundWriter(): boolean {
     const { words, layout } = openPool(this.shared);
     return stopBackgroundWriter(words, layout);
+  }
+
+  /**
+   * Watches over a thread: if it ends without having left the pool, what it held is given back, and its place is free. If it
+   * died with a page locked exclusively, or where that cannot be told, the pool stops with ERR_BUFFER_PANIC for everybody:
+   * make a new one, and recover from the WAL. Call it right after the thread was made, and not `aio.supervise` too.
+   *
+   * @returns a promise of the end of the recovery, if there was one
+   */
+  supervise(worker: Worker): Promise<void> {
+    const { threadId } = worker;
+    return new Promise((resolve, reject) => {
+      worker.once("exit", () => void this.#recovery.recoverThread(threadId).then(resolve, reject));
+    });
   }
 
   /** Ends the pool and its I/O. Backends of other threads must have left. A second call waits for the first. */

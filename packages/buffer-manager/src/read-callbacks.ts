@@ -14,7 +14,7 @@ import { countChecksumFailures } from "./checksum-failures.js";
 import { hasListeners, publish } from "./diagnostics.js";
 import { BufferHeaders } from "./headers.js";
 import { POOL_CALLBACK } from "./io-ids.js";
-import { handOverToIo, terminateIo } from "./io-lock.js";
+import { handOverToIo, isUnderIo, terminateIo } from "./io-lock.js";
 import { DESCRIPTOR } from "./layout.js";
 import type { OwnBuffers, OwnBuffersHolder } from "./own-buffers.js";
 import { PAGE_FAULT, PageChecker } from "./page-check.js";
@@ -138,7 +138,8 @@ export function createSharedReadCallbacks(view: PoolView, hook?: CompletionHook)
       const arrived = prior.status === "error" ? 0 : prior.result;
       const { dataLength } = io;
       for (let offset = 0; offset < dataLength; offset++) {
-        completeOne(io.dataAt(offset), offset, offset < arrived, flags);
+        const buffer = io.dataAt(offset);
+        if (isUnderIo(headers, buffer, io)) completeOne(buffer, offset, offset < arrived, flags);
       }
       if (faults.isAny) faults.into(prior, POOL_CALLBACK.sharedRead);
       return prior;

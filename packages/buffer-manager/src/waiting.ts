@@ -14,6 +14,7 @@ import type { AioBackend, IoHandle, IoReturn, IoScope, WaitRef } from "@millrace
 import { BufferError } from "./errors.js";
 import type { WalHooks } from "./file-layer.js";
 import { BACKEND } from "./layout.js";
+import { checkPoolPanic } from "./pool-core.js";
 import { waitEventNumber } from "./wait-events.js";
 import type { WaitEvent } from "./wait-events.js";
 
@@ -121,6 +122,7 @@ export class Waiter {
   }
 
   #block(wait: Wait): IoHandle | undefined {
+    checkPoolPanic(this.#words);
     if (this.#aio.haveStaged) this.#aio.submitStaged();
     if (!this.#mayBlock) {
       throw new BufferError(
@@ -143,6 +145,7 @@ export class Waiter {
   }
 
   async #later(wait: Wait): Promise<unknown> {
+    checkPoolPanic(this.#words);
     if (this.#aio.haveStaged) this.#aio.submitStaged();
     if (wait.kind === "handle") return this.#aio.acquireAsync(wait.scope, wait.slot);
     if (wait.kind === "io") return this.#aio.waitAsync(wait.ref);

@@ -9,7 +9,7 @@ import type { Callbacks } from "@millrace/aio";
 
 import { STATE } from "./buffer-state.js";
 import type { BufferHeaders } from "./headers.js";
-import { handOverToIo, terminateIo } from "./io-lock.js";
+import { handOverToIo, isUnderIo, terminateIo } from "./io-lock.js";
 
 /** Callbacks of writes of shared buffers; the words attached to the I/O are the buffers, from 0. */
 export function createWriteCallbacks(headers: BufferHeaders): Callbacks {
@@ -23,7 +23,8 @@ export function createWriteCallbacks(headers: BufferHeaders): Callbacks {
       const isWritten = prior.status !== "error";
       const flags = isWritten ? 0 : STATE.ioError;
       for (let index = 0; index < io.dataLength; index++) {
-        terminateIo(headers, io.dataAt(index), isWritten, flags, true);
+        const buffer = io.dataAt(index);
+        if (isUnderIo(headers, buffer, io)) terminateIo(headers, buffer, isWritten, flags, true);
       }
       return prior;
     },

@@ -6,10 +6,11 @@ import { describe, expect, test } from "vitest";
 import { attachContext, detachContext } from "../src/backend-context.js";
 import type { AttachOptions } from "../src/backend-context.js";
 import { acquireHandle } from "../src/waiting.js";
-import { BACKEND, SCRATCH_FRAMES } from "../src/layout.js";
+import { BACKEND, readPoolLayout, SCRATCH_FRAMES } from "../src/layout.js";
 import type { FileLayer } from "../src/file-layer.js";
 import { checkPoolPanic, panicPool, scratchFrame } from "../src/pool-core.js";
 import { BufferPool } from "../src/pool.js";
+import { STATISTICS_DOUBLES } from "../src/statistics.js";
 
 /** No test here does I/O. */
 const options: AttachOptions = { files: () => ({}) as FileLayer, mayBlock: true };
@@ -40,7 +41,7 @@ describe("a pool", () => {
     expect(() => attachContext(pool.shared, options)).toThrow(code("ERR_BUFFER_CLOSED"));
     const other = BufferPool.create({ buffers: 16, aio: { method: "sync" } });
     const words = new Int32Array(other.shared.control.buffer);
-    panicPool(words);
+    panicPool(words, readPoolLayout(words, STATISTICS_DOUBLES));
     expect(() => attachContext(other.shared, options)).toThrow(code("ERR_BUFFER_PANIC"));
     expect(() => checkPoolPanic(words)).toThrow(code("ERR_BUFFER_PANIC"));
     await other.close();

@@ -174,7 +174,8 @@ export class ReplacementPool {
   readonly #buffers: number;
   readonly #headers: BufferHeaders;
 
-  constructor(buffers: number) {
+  /** @param flagsBy the backend whose words `setFlags` uses */
+  constructor(buffers: number, flagsBy = 3) {
     const { words, layout, headersOf, pinsOf } = createWords(buffers);
     this.words = words;
     this.doubles = new Float64Array(words.buffer);
@@ -183,7 +184,7 @@ export class ReplacementPool {
     this.pinsOf = pinsOf;
     this.frames = createPoolMemory({ frameCount: buffers });
     this.#buffers = buffers;
-    this.#headers = headersOf(3);
+    this.#headers = headersOf(flagsBy);
   }
 
   /** A backend, by its number from 0 to 3. */
