@@ -10,6 +10,7 @@ import type { BackendContext } from "../src/backend-context.js";
 import { REFCOUNT_MASK, refcountOf, STATE, usageOf } from "../src/buffer-state.js";
 import { extendLocal } from "../src/local-extend.js";
 import { LocalBuffers } from "../src/local-buffers.js";
+import { SCRATCH_FRAMES } from "../src/layout.js";
 import { BufferPool } from "../src/pool.js";
 import { PAGE_BYTES } from "../src/settings.js";
 import { CONTEXT, COUNTED } from "../src/statistics.js";
@@ -134,12 +135,12 @@ describe("the bounds", () => {
     const other = attachContext(world.pool.shared, { files: () => world.files, mayBlock: true });
     const locals = new LocalBuffers(other);
     expect([world.locals.frame(0), world.locals.frame(99), locals.frame(0), locals.frame(99)]).toEqual([
-      16 + 32,
-      16 + 32 + 99,
-      16 + 32 + 100,
-      16 + 32 + 199,
+      16 + 2 * SCRATCH_FRAMES,
+      16 + 2 * SCRATCH_FRAMES + 99,
+      16 + 2 * SCRATCH_FRAMES + 100,
+      16 + 2 * SCRATCH_FRAMES + 199,
     ]);
-    expect(world.context.frames.frameCount).toBe(16 + 32 + 200);
+    expect(world.context.frames.frameCount).toBe(16 + 2 * SCRATCH_FRAMES + 200);
     other.aio.detach();
     detachContext(other);
   });
