@@ -83,6 +83,19 @@ export class Allocator {
     ring: Ring | null,
     context: number,
   ): Waiting<number> {
+    for (;;) {
+      const buffer = yield* this.#allocateOnce(relation, fork, block, ring, context);
+      if (buffer >= 0) return buffer;
+    }
+  }
+
+  *#allocateOnce(
+    relation: Relation,
+    fork: Fork,
+    block: number,
+    ring: Ring | null,
+    context: number,
+  ): Waiting<number> {
     const isRing = ringInUse(ring) !== null;
     const bucket = this.mapping.bucketOf(relation, fork, block);
     const mutex = this.mapping.mutexOf(bucket);
@@ -109,7 +122,11 @@ export class Allocator {
     return this.#insert(bucket, relation, fork, block, victim, isRing);
   }
 
-  /** Gives a victim to a block, unless somebody was faster. Under the mutex, which it gives back. */
+  /**
+   * Gives a victim to a block, unless somebody was faster. Under the mutex, which it gives back.
+   *
+   * @returns -1 if the victim is about to leave the pool: it is given back, and another one is needed
+   */
   #insert(
     bucket: number,
     relation: Relation,
@@ -119,8 +136,14 @@ export class Allocator {
     isRing: boolean,
   ): number {
     const winner = this.#pinPresent(bucket, relation, fork, block, isRing);
-    if (winner < 0) this.mapping.insert(bucket, relation, fork, block, victim);
+    // The pool may have begun to shrink since the victim was selected.
+    const isDoomed = winner < 0 && victim >= this.sweep.buffers;
+    if (winner < 0 && !isDoomed) this.mapping.insert(bucket, relation, fork, block, victim);
     this.mutexes.unlock(this.mapping.mutexOf(bucket));
+    if (isDoomed) {
+      this.giveBack(victim);
+      return NONE;
+    }
     if (winner >= 0) {
       this.giveBack(victim);
       return winner;

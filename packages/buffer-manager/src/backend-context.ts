@@ -18,6 +18,7 @@ import { BACKEND, BACKEND_KINDS, HEADER } from "./layout.js";
 import type { BackendKind, PoolLayout } from "./layout.js";
 import { OwnBuffersHolder } from "./own-buffers.js";
 import { Pins } from "./pins.js";
+import { acknowledgeResize, wakeResizer, watchResizes } from "./resize-barrier.js";
 import type { PoolHook, PoolPoint } from "./points.js";
 import { checkPoolPanic, openPool } from "./pool-core.js";
 import type { PoolShared } from "./pool-core.js";
@@ -54,6 +55,8 @@ export interface BackendContext {
   readonly id: number;
   /** Its first word. */
   readonly at: number;
+  /** Whether it has left. */
+  readonly life: { isOver: boolean };
   readonly words: Int32Array;
   readonly doubles: Float64Array;
   readonly layout: PoolLayout;
@@ -102,6 +105,7 @@ export function attachContext(shared: PoolShared, options: AttachOptions): Backe
   words.fill(0, at + 1, at + layout.backendWords);
   words[at + BACKEND.kind] = BACKEND_KINDS.indexOf(options.kind ?? "client backend");
   const headers = new BufferHeaders(words, layout, at, mayBlock);
+  acknowledgeResize(headers, at);
   const { hook, wal = NO_WAL } = options;
   const hitCalls = createHitCalls(shared.control, layout, at);
   const reach: BackendContext["reach"] =
@@ -112,8 +116,11 @@ export function attachContext(shared: PoolShared, options: AttachOptions): Backe
     hook: hook === undefined ? undefined : (buffer) => reach("read:completing", buffer),
   });
   const aio = attachIo(shared, registry, { ...options.aio, mayBlock }, at, words);
+  const life = { isOver: false };
+  void watchResizes(headers, at, life);
   return {
     ...view,
+    life,
     id,
     at,
     headers,
@@ -122,7 +129,7 @@ export function attachContext(shared: PoolShared, options: AttachOptions): Backe
     counters: new Counters(view.doubles, layout.statisticsAt + id * layout.statisticsDoubles),
     aio,
     ioScope: aio.openScope(),
-    waiter: new Waiter(words, at, aio, wal, mayBlock),
+    waiter: new Waiter(headers, at, aio, wal, mayBlock),
     files: options.files(aio, shared),
     wal,
     writeBackAfter: options.writeBackAfter ?? WRITE_BACK_AFTER.backend,
@@ -158,7 +165,11 @@ export function detachContext(context: BackendContext): void {
     foldStatistics(context, context.id, context.id, context.mayBlock);
   } finally {
     Atomics.compareExchange(context.words, HEADER.backgroundWriter, context.id + 1, 0);
+    context.life.isOver = true;
     Atomics.store(context.words, context.at + BACKEND.inUse, 0);
+    wakeResizer(context.headers);
+    // Those who watch for resizes, this backend's own among them, look up.
+    Atomics.notify(context.words, HEADER.resizeGeneration);
   }
 }
 

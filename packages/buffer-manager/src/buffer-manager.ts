@@ -25,6 +25,7 @@ import type { Pins } from "./pins.js";
 import { ringBuffers, ringKib, usesRing } from "./ring-sizes.js";
 import type { RingKind } from "./ring-sizes.js";
 import { Ring, ringInUse } from "./ring.js";
+import { acknowledgeResize } from "./resize-barrier.js";
 import { Session } from "./session.js";
 import { CONTEXT } from "./statistics.js";
 import type { Counters } from "./statistics.js";
@@ -318,6 +319,7 @@ export class BufferManager extends BufferWrites implements Disposable, AsyncDisp
   #check(): void {
     if (!this.#isAttached) throw new BufferError("ERR_BUFFER_CLOSED", "this backend has left the pool");
     checkPoolPanic(this.#words);
+    acknowledgeResize(this.#context.headers, this.#context.at);
   }
 
   /** The index of a buffer that this backend has pinned. */

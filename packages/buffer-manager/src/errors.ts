@@ -24,6 +24,8 @@ export type BufferErrorCode =
   | "ERR_BUFFER_POISONED" // an earlier sync of a data file failed: what is durable is unknown, recover with a new pool
   | "ERR_BUFFER_READ_FAILED" // the kernel failed a read; `cause` has the errno
   | "ERR_BUFFER_SHORT_READ" // a file ends before a block that was to be read
+  | "ERR_BUFFER_RESIZE_BUSY" // the pool is being resized already
+  | "ERR_BUFFER_RESIZE_PINNED" // buffers that were to go are in use; the pool has the size that it had
   | "ERR_BUFFER_WOULD_BLOCK" // a blocking call on a thread that must not sleep; use its asynchronous twin
   | "ERR_BUFFER_WRITE"; // a page could not be written, or its WAL not made durable: it stays dirty; `cause` says why
 

@@ -120,6 +120,8 @@ export class PoolRecovery {
     const isSettled = await settlePins(context, doubtful);
     const strategy = layout.strategyAt + STRATEGY.bgwriter;
     Atomics.compareExchange(words, strategy, id + 1, 0);
+    Atomics.compareExchange(words, HEADER.backgroundWriter, id + 1, 0);
+    Atomics.compareExchange(words, HEADER.backgroundWriterStop, id + 1, 0);
     if (words[HEADER.resizer] === id + 1) restoreSizes(words, layout, SUPERVISOR_ID);
     return isReleased && isSettled;
   }

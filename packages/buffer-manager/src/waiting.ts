@@ -13,8 +13,10 @@ import type { AioBackend, IoHandle, IoReturn, IoScope, WaitRef } from "@millrace
 
 import { BufferError } from "./errors.js";
 import type { WalHooks } from "./file-layer.js";
+import type { BufferHeaders } from "./headers.js";
 import { BACKEND } from "./layout.js";
 import { checkPoolPanic } from "./pool-core.js";
+import { acknowledgeResize } from "./resize-barrier.js";
 import { waitEventNumber } from "./wait-events.js";
 import type { WaitEvent } from "./wait-events.js";
 
@@ -69,6 +71,7 @@ type AsyncAtomics = typeof Atomics & {
 
 /** Runs the flows of one backend. */
 export class Waiter {
+  readonly #headers: BufferHeaders;
   readonly #words: Int32Array;
   readonly #at: number;
   readonly #aio: AioBackend;
@@ -76,8 +79,9 @@ export class Waiter {
   readonly #mayBlock: boolean;
 
   /** @param at the backend's first word */
-  constructor(words: Int32Array, at: number, aio: AioBackend, wal: WalHooks, mayBlock: boolean) {
-    this.#words = words;
+  constructor(headers: BufferHeaders, at: number, aio: AioBackend, wal: WalHooks, mayBlock: boolean) {
+    this.#headers = headers;
+    this.#words = headers.words;
     this.#at = at;
     this.#aio = aio;
     this.#wal = wal;
@@ -123,6 +127,7 @@ export class Waiter {
 
   #block(wait: Wait): IoHandle | undefined {
     checkPoolPanic(this.#words);
+    acknowledgeResize(this.#headers, this.#at);
     if (this.#aio.haveStaged) this.#aio.submitStaged();
     if (!this.#mayBlock) {
       throw new BufferError(
@@ -146,6 +151,7 @@ export class Waiter {
 
   async #later(wait: Wait): Promise<unknown> {
     checkPoolPanic(this.#words);
+    acknowledgeResize(this.#headers, this.#at);
     if (this.#aio.haveStaged) this.#aio.submitStaged();
     if (wait.kind === "handle") return this.#aio.acquireAsync(wait.scope, wait.slot);
     if (wait.kind === "io") return this.#aio.waitAsync(wait.ref);

@@ -81,6 +81,7 @@ export class Replacer {
     yield* [];
     if (this.#world.writeError !== undefined) throw this.#world.writeError;
     this.#takeRejected();
+    this.#world.onFlush?.(buffer);
     this.#events.push(`w${buffer}`);
     this.#world.setFlags(buffer, 0, STATE.dirty | STATE.justDirtied);
   }
@@ -169,6 +170,8 @@ export class ReplacementPool {
   readonly blocks: Map<number, number> = new Map();
   /** The LSN up to which WAL is durable. */
   durable = 0n;
+  /** Called with a buffer whose page is written. */
+  onFlush: ((buffer: number) => void) | undefined = undefined;
   /** What writing a page throws. */
   writeError: Error | undefined = undefined;
   readonly #buffers: number;
