@@ -14,6 +14,7 @@ import { PageWriter } from "./page-writer.js";
 import { checkPoolPanic } from "./pool-core.js";
 import type { PoolScopes } from "./pool-scope.js";
 import { PIN_SLOTS } from "./pins.js";
+import { acknowledgeResize } from "./resize-barrier.js";
 import { pinLimit } from "./ring-sizes.js";
 
 /** The parts of a backend. */
@@ -51,5 +52,6 @@ export class BackendParts {
   check(): void {
     if (!this.isAttached) throw new BufferError("ERR_BUFFER_CLOSED", "this backend has left the pool");
     checkPoolPanic(this.context.words);
+    acknowledgeResize(this.context.headers, this.context.at);
   }
 }

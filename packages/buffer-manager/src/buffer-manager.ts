@@ -8,7 +8,7 @@
 import { attachContext, detachContext } from "./backend-context.js";
 import type { AttachOptions, BackendContext } from "./backend-context.js";
 import { BackendParts } from "./backend-parts.js";
-import { BufferWrites } from "./buffer-writes.js";
+import { BufferUpkeep } from "./buffer-upkeep.js";
 import { CleanupLocks } from "./cleanup-lock.js";
 import type { ContentLocks } from "./content-locks.js";
 import { BufferError } from "./errors.js";
@@ -33,7 +33,7 @@ import { FORK } from "./tag.js";
 import type { Fork, Relation, Tag } from "./tag.js";
 
 /** A thread's part in a pool. For that thread only. */
-export class BufferManager extends BufferWrites implements Disposable, AsyncDisposable {
+export class BufferManager extends BufferUpkeep implements Disposable, AsyncDisposable {
   /** What this backend has set for itself. */
   readonly session: Session;
   readonly #context: BackendContext;
