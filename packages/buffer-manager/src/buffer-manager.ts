@@ -8,8 +8,8 @@
 import { attachContext, detachContext } from "./backend-context.js";
 import type { AttachOptions, BackendContext } from "./backend-context.js";
 import { BackendParts } from "./backend-parts.js";
-import { BufferUpkeep } from "./buffer-upkeep.js";
-import { CleanupLocks } from "./cleanup-lock.js";
+import { BufferReads } from "./buffer-reads.js";
+import type { CleanupLocks } from "./cleanup-lock.js";
 import type { ContentLocks } from "./content-locks.js";
 import { BufferError } from "./errors.js";
 import type { HitCalls } from "./hit-module.js";
@@ -26,16 +26,13 @@ import { ringBuffers, ringKib, usesRing } from "./ring-sizes.js";
 import type { RingKind } from "./ring-sizes.js";
 import { Ring, ringInUse } from "./ring.js";
 import { acknowledgeResize } from "./resize-barrier.js";
-import { Session } from "./session.js";
 import { CONTEXT } from "./statistics.js";
 import type { Counters } from "./statistics.js";
 import { FORK } from "./tag.js";
 import type { Fork, Relation, Tag } from "./tag.js";
 
 /** A thread's part in a pool. For that thread only. */
-export class BufferManager extends BufferUpkeep implements Disposable, AsyncDisposable {
-  /** What this backend has set for itself. */
-  readonly session: Session;
+export class BufferManager extends BufferReads implements Disposable, AsyncDisposable {
   readonly #context: BackendContext;
   readonly #parts: BackendParts;
   readonly #words: Int32Array;
@@ -58,14 +55,14 @@ export class BufferManager extends BufferUpkeep implements Disposable, AsyncDisp
     this.#pins = context.pins;
     this.#counters = context.counters;
     this.#pinHit = context.hitCalls.pin;
-    this.session = new Session(context.settings);
     this.#mapping = parts.allocator.mapping;
     this.#locks = parts.locks;
-    this.#cleanup = new CleanupLocks(context, this.#locks);
-    this.#pages = new PageViews(context.frames, context.layout.buffersMax);
+    this.#cleanup = parts.cleanup;
+    this.#pages = new PageViews(context.frames, context.frames.frameCount);
     this.#scopes = new PoolScopes({
       releaseLeaked: (buffer) => {
-        this.#releaseLeaked(buffer - 1);
+        if (buffer > 0) this.#releaseLeaked(buffer - 1);
+        else if (parts.local.pinCount(-1 - buffer) > 0) parts.local.unpin(-1 - buffer);
       },
       warnOfLeak: (buffer) => {
         context.warn("BUFFER_LEAKED_PIN", `buffer ${buffer} was still pinned when its scope ended`);
@@ -123,14 +120,17 @@ export class BufferManager extends BufferUpkeep implements Disposable, AsyncDisp
 
   /** Pins a buffer once more that this backend has pinned. @throws {BufferError} ERR_BUFFER_BAD_ID: it has not */
   pinAgain(buffer: number): void {
-    const index = this.#pinned(buffer);
-    this.#pins.pinAgain(index);
+    if (buffer < 0) this.#parts.local.pin(this.#pinnedOwn(buffer));
+    else this.#pins.pinAgain(this.#pinned(buffer));
     this.#scopes.current?.remember(buffer);
   }
 
   /** Lets go of one pin. @throws {BufferError} ERR_BUFFER_BAD_ID: this backend has none on the buffer */
   release(buffer: number): void {
-    if (buffer < 1) throw notABuffer(buffer);
+    if (buffer < 1) {
+      this.#parts.release(buffer);
+      return;
+    }
     this.#pins.unpin(buffer - 1);
     if (this.#scopes.current !== undefined) this.#scopes.forget(buffer);
   }
@@ -141,11 +141,13 @@ export class BufferManager extends BufferUpkeep implements Disposable, AsyncDisp
    * @throws {BufferError} ERR_BUFFER_BAD_ID: this backend has no pin on it
    */
   page(buffer: number): Uint8Array<SharedArrayBuffer> {
+    if (buffer < 0) return this.#pages.get(this.#parts.local.frame(this.#pinnedOwn(buffer)));
     return this.#pages.get(this.#pinned(buffer));
   }
 
   /** Which block a buffer holds. @throws {BufferError} ERR_BUFFER_BAD_ID: this backend has no pin on it */
   tag(buffer: number): Tag {
+    if (buffer < 0) return this.#parts.local.tag(this.#pinnedOwn(buffer));
     return this.#context.headers.tag(this.#pinned(buffer));
   }
 
@@ -216,14 +218,18 @@ export class BufferManager extends BufferUpkeep implements Disposable, AsyncDisp
     return this.#words[HEADER.low] as number;
   }
 
-  /** Pins that a backend should not go beyond, so that there are some for everybody. Advisory; can be 0. */
-  pinLimit(): number {
-    return this.#parts.pinLimit;
+  /**
+   * Pins that a backend should not go beyond, so that there are some for everybody. Advisory; can be 0.
+   *
+   * @param isLocal of its own buffers, for temporary relations
+   */
+  pinLimit(isLocal = false): number {
+    return isLocal ? this.#parts.local.pinLimit : this.#parts.pinLimit;
   }
 
   /** How many of them are left, as if a few were always in use; can be 0. One may always be taken. */
-  additionalPins(): number {
-    return this.#parts.additionalPins;
+  additionalPins(isLocal = false): number {
+    return isLocal ? this.#parts.local.additionalPins : this.#parts.additionalPins;
   }
 
   /**
@@ -303,9 +309,19 @@ export class BufferManager extends BufferUpkeep implements Disposable, AsyncDisp
 
   #releaseAll(): void {
     this.#scopes.endAll();
+    this.#releaseOwn();
     for (const index of this.#pins.buffers()) {
       this.#context.warn("BUFFER_LEAKED_PIN", `buffer ${index + 1} was still pinned when its backend left`);
       while (this.#pins.count(index) > 0) this.#releaseLeaked(index);
+    }
+  }
+
+  #releaseOwn(): void {
+    if (this.#context.ownBuffers.buffers === undefined) return;
+    const { local } = this.#parts;
+    for (const index of local.pinnedBuffers()) {
+      this.#context.warn("BUFFER_LEAKED_PIN", `buffer ${-1 - index} was still pinned when its backend left`);
+      while (local.pinCount(index) > 0) local.unpin(index);
     }
   }
 
@@ -326,6 +342,12 @@ export class BufferManager extends BufferUpkeep implements Disposable, AsyncDisp
   #pinned(buffer: number): number {
     if (buffer < 1 || this.#pins.count(buffer - 1) === 0) throw notABuffer(buffer);
     return buffer - 1;
+  }
+
+  /** The index of one of this backend's own buffers that it has pinned. */
+  #pinnedOwn(buffer: number): number {
+    if (this.#parts.local.pinCount(-1 - buffer) === 0) throw notABuffer(buffer);
+    return -1 - buffer;
   }
 
   #checkSelf(index: number, mode: LatchMode): void {

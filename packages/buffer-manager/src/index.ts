@@ -7,8 +7,10 @@ export type {
 } from "./background-writer.js";
 export type { BackgroundWriterPaceOptions } from "./background-writer-pace.js";
 export { BufferManager } from "./buffer-manager.js";
+export type { ReadOptions } from "./buffer-reads.js";
 export type { ExtendToOptions } from "./buffer-writes.js";
 export type { CheckpointOptions, CheckpointReport } from "./checkpoint.js";
+export type { ChecksumFailureRow } from "./checksum-failures.js";
 export { BUFFER_CHANNEL } from "./diagnostics.js";
 export type { BufferEvent } from "./diagnostics.js";
 export { allForks } from "./drop.js";
