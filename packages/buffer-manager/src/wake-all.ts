@@ -16,7 +16,7 @@ export function mutexesOf(layout: PoolLayout): number[] {
     { length: EXTENSION_LOCKS },
     (_, index) => layout.extensionsAt + index * LINE_WORDS,
   );
-  return [...partitions, ...extensions, layout.strategyAt, HEADER.statisticsLock];
+  return [...partitions, ...extensions, layout.syncsAt, layout.strategyAt, HEADER.statisticsLock];
 }
 
 /** Wakes all who sleep on a word of the pool. */

@@ -1,13 +1,16 @@
 /**
  * Writing a page: WAL first, from a copy, and dirty as long as it is not surely written.
  */
+import type { IoView } from "@millrace/aio";
 import { describe, expect, test } from "vitest";
 
-import { STATE } from "../src/buffer-state.js";
+import { refcountOf, STATE } from "../src/buffer-state.js";
 import { setDirty } from "../src/dirty.js";
+import { handOverToIo, IO_LOCK, terminateIo } from "../src/io-lock.js";
 import { SCRATCH_FRAMES } from "../src/layout.js";
 import { CONTEXT, COUNTED } from "../src/statistics.js";
 import { FORK } from "../src/tag.js";
+import { createWriteCallbacks } from "../src/write-callbacks.js";
 import { METHODS } from "./data-directory.js";
 import { TABLE, UNLOGGED, WriteWorld } from "./write-world.js";
 
@@ -148,6 +151,36 @@ describe.each(METHODS)("flushing a page with method %s", (method) => {
     }
     expect(world.take().filter((event) => event.startsWith("write"))).toHaveLength(blocks);
   });
+});
+
+// Aim: when a thread dies while it completes a write, another completes it again, and what is done already stays as it is.
+// Method: the callbacks are called twice for one write, whose second buffer is under another I/O by then.
+test("completing a write twice ends each buffer's part once", async () => {
+  await using world = new WriteWorld({ aio: { method: "sync" } });
+  world.create(TABLE, 2);
+  const { context, ioLocks } = world.backend;
+  const { headers } = context;
+  const buffers = [0, 1].map((block) => world.dirty(TABLE, block, 1));
+  const callbacks = createWriteCallbacks(headers);
+  const io = { handle: 3, generation: 7, dataLength: 2, dataAt: (index: number) => buffers[index] } as IoView;
+  for (const buffer of buffers) expect(ioLocks.tryStart(buffer, false, true)).toBe(IO_LOCK.started);
+  callbacks.stage?.(io, 0);
+  for (const buffer of buffers) {
+    const state = headers.lock(buffer);
+    headers.unlock(buffer, state & ~STATE.justDirtied);
+  }
+  const complete = (): unknown =>
+    callbacks.completeShared?.(io, { callback: 0, status: "ok", error: 0, result: 2 }, 0);
+  complete();
+  const [first = -1, second = -1] = buffers;
+  setDirty(headers, second);
+  expect(ioLocks.tryStart(second, false, true)).toBe(IO_LOCK.started);
+  handOverToIo(headers, second, { handle: 4, generation: 7 });
+  complete();
+  expect(refcountOf(world.state(first))).toBe(0);
+  expect(world.has(second, STATE.ioInProgress | STATE.dirty)).toBe(true);
+  terminateIo(headers, second, false, 0, true);
+  expect(refcountOf(world.state(second))).toBe(0);
 });
 
 test("frames that a write does not use are free while it waits", async () => {
