@@ -9,6 +9,7 @@ import { attachContext, detachContext } from "./backend-context.js";
 import type { AttachOptions, BackendContext } from "./backend-context.js";
 import { BackendParts } from "./backend-parts.js";
 import { BufferReads } from "./buffer-reads.js";
+import type { ReadOptions } from "./buffer-reads.js";
 import type { CleanupLocks } from "./cleanup-lock.js";
 import type { ContentLocks } from "./content-locks.js";
 import { BufferError } from "./errors.js";
@@ -116,6 +117,25 @@ export class BufferManager extends BufferReads implements Disposable, AsyncDispo
   #noteHit(buffer: number, ring: Ring | null): void {
     this.#counters.hit(ring === null ? CONTEXT.normal : ring.context);
     if (this.#scopes.current !== undefined) this.#scopes.current.remember(buffer);
+  }
+
+  override read(relation: Relation, block: number, options?: ReadOptions): number {
+    const buffer = this.#readCached(relation, block, options);
+    return buffer === 0 ? super.read(relation, block, options) : buffer;
+  }
+
+  override async readAsync(relation: Relation, block: number, options?: ReadOptions): Promise<number> {
+    const buffer = this.#readCached(relation, block, options);
+    return buffer === 0 ? super.readAsync(relation, block, options) : buffer;
+  }
+
+  /** A cached page, if it may be returned as it is: the modes that make zeros lock it too. */
+  #readCached(relation: Relation, block: number, options: ReadOptions | undefined): number {
+    if (options === undefined) return this.tryRead(relation, block);
+    const { fork, mode, ring } = options;
+    return mode === "zeroAndLock" || mode === "zeroAndCleanupLock"
+      ? 0
+      : this.tryRead(relation, block, fork, ring);
   }
 
   /** Pins a buffer once more that this backend has pinned. @throws {BufferError} ERR_BUFFER_BAD_ID: it has not */
