@@ -1,18 +1,31 @@
 import assert from "node:assert/strict";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { BufferManager, BufferPool, segmentedFiles } from "@millrace/buffer-manager";
 import { ReadStream, STREAM_FLAG } from "@millrace/read-stream";
-import { ModelPool } from "./model-pool.js"; // any StreamPool: in production a backend's buffer manager
 
-const pool = new ModelPool({ pinLimit: 94 });
-const stream = ReadStream.begin(pool, {
+const directory = await mkdtemp(join(tmpdir(), "stream-"));
+await mkdir(join(directory, "base/5"), { recursive: true });
+await writeFile(join(directory, "base/5/16384"), Buffer.alloc(1000 * 8192)); // pages of zeros are valid
+
+const pool = BufferPool.create();
+const manager = BufferManager.attach(pool.shared, { files: segmentedFiles({ directory }) });
+const stream = ReadStream.begin(manager, {
   relation: { tablespace: 1663, database: 5, relation: 16_384 },
   flags: STREAM_FLAG.sequential | STREAM_FLAG.useBatching,
   next: ReadStream.range(0, 1000), // or any function that gives block numbers, and -1 at the end
+  statistics: true,
 });
-let blocks = 0;
-for (let buffer = stream.next(); buffer !== 0; buffer = stream.next()) {
-  blocks += 1; // here the page is looked at
-  pool.release(buffer);
+let bytes = 0;
+for await (const { buffer } of stream) {
+  bytes += manager.page(buffer).byteLength;
+  manager.release(buffer);
 }
-stream.end();
-assert.equal(blocks, 1000);
-assert.deepEqual(pool.log.slice(0, 6), ["R0+1", "R1+2", "R3+4", "R7+8", "R15+16", "R31+16"]);
+assert.equal(bytes, 1000 * 8192);
+assert.equal(stream.statistics?.blocksRead, 1000);
+
+await stream.endAsync();
+await manager.detachAsync();
+await pool.close();
+await rm(directory, { recursive: true });
