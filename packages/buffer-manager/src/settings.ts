@@ -3,7 +3,7 @@
  *
  * Names and defaults are PostgreSQL's. Concurrency and the combine limit can be overridden by a session in its own thread.
  */
-import { BUFFERS_MAX, BUFFERS_MIN } from "./layout.js";
+import { BACKENDS_MAX, BUFFERS_MAX, BUFFERS_MIN } from "./layout.js";
 
 /** PostgreSQL's processes that have pins and are no client's: 6 of its own, 32 I/O workers. */
 export const AUXILIARY_BACKENDS = 38;
@@ -75,7 +75,7 @@ const RING_KIB_MAX = 16 * 1024 * 1024;
 export function completeSettings(wish: Partial<PoolSettings>): PoolSettings {
   const buffers = checkRange(wish.buffers ?? BUFFERS_DEFAULT, BUFFERS_MIN, BUFFERS_MAX, "buffers");
   const buffersMax = checkRange(wish.buffersMax ?? buffers, buffers, BUFFERS_MAX, "buffersMax");
-  const backends = checkRange(wish.backends ?? BACKENDS_DEFAULT, 1, 256, "backends");
+  const backends = checkRange(wish.backends ?? BACKENDS_DEFAULT, 1, BACKENDS_MAX, "backends");
   const rings = { bulkread: -1, bulkwrite: -1, vacuum: -1, ...wish.rings };
   for (const [kind, kib] of Object.entries(rings)) checkRange(kib, -1, RING_KIB_MAX, `ring ${kind} in KiB`);
   const direct = wish.direct ?? false;
