@@ -4,6 +4,7 @@
  * A README's table is made from the same rows by scripts/readme-numbers.mjs.
  */
 import type { Machine } from "./machine.js";
+import { formatPlots } from "./plot.js";
 import type { Row, Side, SuiteResult } from "./row.js";
 import type { Bound } from "./verdict.js";
 
@@ -74,6 +75,7 @@ export function formatSuite(suite: SuiteResult): string[] {
     ...suite.method.map((line) => `   ${line}`),
     ...(suite.skipped === undefined ? [] : [`   skipped: ${suite.skipped}`]),
     ...suite.rows.flatMap((row) => ["", ...formatRow(row)]),
+    ...formatPlots(suite.plots ?? []),
     "",
   ];
 }

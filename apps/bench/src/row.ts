@@ -42,6 +42,14 @@ export interface Row {
   readonly cache: string;
 }
 
+/** Some courses over the same steps, to be looked at. */
+export interface Plot {
+  readonly title: string;
+  /** The top of the scale; the bottom is nought. */
+  readonly max: number;
+  readonly series: readonly { readonly name: string; readonly values: readonly number[] }[];
+}
+
 /** What one suite gave. */
 export interface SuiteResult {
   readonly name: string;
@@ -50,6 +58,7 @@ export interface SuiteResult {
   /** How it was run: sizes, versions, settings. */
   readonly method: readonly string[];
   readonly rows: readonly Row[];
+  readonly plots?: readonly Plot[];
   /** Why there are no rows, or fewer than usual. */
   readonly skipped?: string;
 }

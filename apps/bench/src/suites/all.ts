@@ -9,12 +9,16 @@ import { checksumSuite } from "./checksum.js";
 import { commitSuite } from "./commit.js";
 import { decodeSuite } from "./decode.js";
 import { memorySuite } from "./memory.js";
+import { poolSuite } from "./pool.js";
+import { scanSuite } from "./scan.js";
 
 export const SUITES: readonly Suite[] = [
   checksumSuite,
   channelSuite,
   memorySuite,
+  poolSuite,
   aioSuite,
+  scanSuite,
   decodeSuite,
   acceptorSuite,
   commitSuite,
