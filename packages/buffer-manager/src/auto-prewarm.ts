@@ -31,7 +31,10 @@ export interface LoadReport {
 /** How often the list is written, unless said otherwise: PostgreSQL's 300 s. */
 const INTERVAL_MS = 300_000;
 
-type PrewarmContext = Pick<BackendContext, "words" | "layout" | "headers" | "pins" | "files" | "settings">;
+type PrewarmContext = Pick<
+  BackendContext,
+  "words" | "layout" | "headers" | "pins" | "files" | "settings" | "waiter"
+>;
 
 /** Writes the list of a pool's pages and loads it, as one backend. */
 export class AutoPrewarm {
@@ -44,7 +47,7 @@ export class AutoPrewarm {
   #isPartial = false;
   #isStopped = false;
 
-  /** @param path of the list   @param files for tests */
+  /** For `BufferManager.createAutoPrewarm`. @param path of the list   @param files for tests */
   constructor(context: PrewarmContext, reader: Reader, path: string, files?: PageListFiles) {
     this.#context = context;
     this.#reader = reader;
@@ -68,11 +71,20 @@ export class AutoPrewarm {
   }
 
   /**
-   * Reads the pages of the list into the pool.
+   * Reads the pages of the list into the pool, as far as it has free buffers. Without a list nothing is read.
    *
    * @throws {DumpFormatError} ERR_BUFFER_BAD_DUMP: the list is damaged, nothing was read; what reading a page throws
    */
-  *load(): Waiting<LoadReport> {
+  load(): LoadReport {
+    return this.#context.waiter.run(this.#load());
+  }
+
+  /** As `load`, without sleeping. */
+  async loadAsync(): Promise<LoadReport> {
+    return this.#context.waiter.runAsync(this.#load());
+  }
+
+  *#load(): Waiting<LoadReport> {
     const pages = readPageList(this.#path)?.toSorted(compareTags) ?? [];
     this.#isPartial = true;
     let warmed = 0;

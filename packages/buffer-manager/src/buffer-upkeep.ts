@@ -1,6 +1,7 @@
 /**
  * The calls of a buffer manager that look after the pool as a whole: its size, what is in it, what has been counted.
  */
+import { AutoPrewarm } from "./auto-prewarm.js";
 import type { BackendParts } from "./backend-parts.js";
 import { BufferWrites } from "./buffer-writes.js";
 import { readPages, readSummary, readUsageCounts } from "./inspection.js";
@@ -42,6 +43,16 @@ export class BufferUpkeep extends BufferWrites {
   async resizeAsync(buffers: number, options: ResizeOptions = {}): Promise<ResizeReport> {
     this.#parts.check();
     return this.#parts.context.waiter.runAsync(this.#resizer.resize(buffers, options));
+  }
+
+  /**
+   * Makes what writes down which pages the pool holds, and loads them again after a restart. One backend of a pool does that.
+   *
+   * @param path of the list: a text file, written anew and renamed each time
+   */
+  createAutoPrewarm(path: string): AutoPrewarm {
+    this.#parts.check();
+    return new AutoPrewarm(this.#parts.context, this.#parts.reader, path);
   }
 
   /** A row for each buffer, one by one: what it holds. */

@@ -1,4 +1,5 @@
 /** The public face of @millrace/buffer-manager: a pool of pages that the threads of a process share. */
+export type { AutoPrewarm, LoadReport } from "./auto-prewarm.js";
 export type { AttachOptions } from "./backend-context.js";
 export type {
   BackgroundWriter,

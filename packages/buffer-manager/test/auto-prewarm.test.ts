@@ -7,8 +7,10 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 
 import { AutoPrewarm } from "../src/auto-prewarm.js";
+import { BufferManager } from "../src/buffer-manager.js";
 import { STATE } from "../src/buffer-state.js";
 import { formatPageList, parsePageList } from "../src/page-list.js";
+import { segmentedFiles } from "../src/segmented-files.js";
 import { FORK } from "../src/tag.js";
 import type { Relation, Tag } from "../src/tag.js";
 import { blockOf, TABLE } from "./data-directory.js";
@@ -55,6 +57,28 @@ function createWorld(buffers: number): { world: ReadWorld; list: string } {
 }
 
 describe("a pool's pages", () => {
+  test("are written down and loaded again by a manager, blocking and not", async () => {
+    const { world, list } = createWorld(64);
+    await using _ = world;
+    const attach = (mayBlock: boolean): BufferManager =>
+      BufferManager.attach(world.pool.shared, {
+        files: segmentedFiles({ directory: world.directory.path }),
+        mayBlock,
+      });
+    using manager = attach(true);
+    for (let block = 0; block < 9; block++) manager.release(manager.read(TABLE, block));
+    expect(manager.createAutoPrewarm(list).shutdown()).toBe(9);
+    expect(manager.evictAll().evicted).toBe(9);
+    // Only free buffers are filled; 55 of the 64 still are.
+    const report = { warmed: 9, total: 9, isInterrupted: false };
+    expect(manager.createAutoPrewarm(list).load()).toEqual(report);
+    await using other = attach(false);
+    expect(await other.createAutoPrewarm(list).loadAsync()).toEqual(report);
+    const buffer = manager.tryRead(TABLE, 8);
+    expect(buffer).toBeGreaterThan(0);
+    manager.release(buffer);
+  });
+
   test("are loaded again from the list that was written, in order, with what is global first", async () => {
     const { world, list } = createWorld(64);
     await using _ = world;
@@ -72,7 +96,7 @@ describe("a pool's pages", () => {
     const { world: restarted } = createWorld(64);
     await using after = restarted;
     const warm = after.backend();
-    const report = await warm.context.waiter.runAsync(prewarmOf(warm, list).load());
+    const report = await prewarmOf(warm, list).loadAsync();
     expect(report).toEqual({ warmed: 14, total: 14, isInterrupted: false });
     expect(resident(warm, 64)).toEqual(before);
     expect(warm.context.headers.tag(0), "the first buffer got a global page").toEqual(tagOf(GLOBAL, 0));
@@ -91,7 +115,7 @@ describe("a pool's pages", () => {
     truncateSync(world.directory.segment(OTHER, 0), 4 * 8192);
     rmSync(world.directory.segment(GLOBAL, 0));
     const backend = world.backend();
-    const report = await backend.context.waiter.runAsync(prewarmOf(backend, list).load());
+    const report = await prewarmOf(backend, list).loadAsync();
     expect(report).toEqual({ warmed: 2, total: 5, isInterrupted: false });
     expect(resident(backend, 64)).toEqual(["5/16384/38", "5/16384/39"]);
   });
@@ -103,7 +127,7 @@ describe("a pool's pages", () => {
     backend.release(...(await backend.read(0, 4, 0, OTHER)));
     const tags = Array.from({ length: 40 }, (_, block) => tagOf(TABLE, block));
     writeFileSync(list, formatPageList([...tags.toReversed(), tagOf({ ...OTHER, database: 9 }, 0)]));
-    const report = await backend.context.waiter.runAsync(prewarmOf(backend, list).load());
+    const report = await prewarmOf(backend, list).loadAsync();
     expect(report).toEqual({ warmed: 12, total: 41, isInterrupted: false });
     expect(backend.counted("evict").count).toBe(0);
     expect(resident(backend, 16)).toHaveLength(16);
@@ -114,7 +138,7 @@ describe("a pool's pages", () => {
     await using _ = world;
     writeFileSync(list, "<<3>>\n5,1663,16384,0,1\n5,1663,16384,zero,2\n5,1663,16384,0,3\n");
     const backend = world.backend();
-    await expect(backend.context.waiter.runAsync(prewarmOf(backend, list).load())).rejects.toMatchObject({
+    await expect(prewarmOf(backend, list).loadAsync()).rejects.toMatchObject({
       code: "ERR_BUFFER_BAD_DUMP",
       line: 3,
     });
@@ -125,7 +149,7 @@ describe("a pool's pages", () => {
     const { world, list } = createWorld(16);
     await using _ = world;
     const backend = world.backend();
-    expect(await backend.context.waiter.runAsync(prewarmOf(backend, list).load())).toMatchObject({
+    expect(await prewarmOf(backend, list).loadAsync()).toMatchObject({
       total: 0,
     });
   });
@@ -152,7 +176,7 @@ describe("the last list", () => {
     const before = readFileSync(list, "utf8");
     const backend = world.backend();
     const prewarm = prewarmOf(backend, list);
-    const loading = backend.context.waiter.runAsync(prewarm.load());
+    const loading = prewarm.loadAsync();
     expect(prewarm.dump(), "nor while it runs").toBe(0);
     prewarm.interrupt();
     const report = await loading;
