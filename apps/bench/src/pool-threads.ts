@@ -75,7 +75,8 @@ export async function runHits(
   const words = new Int32Array(barrier);
   const outcomes = orders.map((order) => {
     const workerData: HitOrder = { ...order, task: "pool-hits", barrier };
-    const worker = new Worker(benchProgram(), { workerData });
+    // What was built runs in a thread, whatever runs here: none of its flags are inherited.
+    const worker = new Worker(benchProgram(), { workerData, execArgv: [] });
     return new Promise<HitOutcome>((resolve, reject) => {
       worker.once("message", resolve);
       worker.once("error", reject);
