@@ -134,7 +134,7 @@ function againstPostgres(ground: ScanGround): Group {
       row({
         ...sides,
         name: "cold scan, against PostgreSQL over the page cache",
-        question: "The same, compared with pg_prewarm over the kernel's page cache and its read-ahead",
+        question: "How fast is it compared with pg_prewarm over the kernel's page cache and its read-ahead?",
         reference: buffered,
         gate: { ratio: 1 },
       }),
