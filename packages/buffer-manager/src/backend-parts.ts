@@ -9,6 +9,7 @@ import type { BackendContext } from "./backend-context.js";
 import { CleanupLocks } from "./cleanup-lock.js";
 import { ContentLocks } from "./content-locks.js";
 import { BufferError } from "./errors.js";
+import { Extender } from "./extend.js";
 import { IoLocks } from "./io-lock.js";
 import { HEADER } from "./layout.js";
 import { LocalBuffers } from "./local-buffers.js";
@@ -19,6 +20,7 @@ import type { PoolScopes } from "./pool-scope.js";
 import { PIN_SLOTS } from "./pins.js";
 import { LocalReadBuffers, SharedReadBuffers } from "./read-buffers.js";
 import { Reader } from "./reader.js";
+import { RelationExtender } from "./relation-extender.js";
 import { acknowledgeResize } from "./resize-barrier.js";
 import { pinLimit } from "./ring-sizes.js";
 import { Session } from "./session.js";
@@ -35,6 +37,7 @@ export class BackendParts {
   readonly session: Session;
   readonly reader: Reader;
   readonly pages: PageReader;
+  readonly extender: RelationExtender;
   /** Where pins are noted; set by who makes the backend. */
   scopes: PoolScopes | undefined;
   /** False once the backend has left the pool. */
@@ -54,6 +57,10 @@ export class BackendParts {
     this.reader = new Reader(context, shared, () => new LocalReadBuffers(this.local), this.session);
     const { reader } = this;
     this.pages = new PageReader(context, { reader, allocator, ioLocks, contentLocks, cleanupLocks });
+    const { writer, locks } = this;
+    const additionalPins = (): number => this.additionalPins;
+    const extender = new Extender({ context, allocator, locks, ioLocks, writer, additionalPins });
+    this.extender = new RelationExtender(this, extender);
   }
 
   /** The buffers of its temporary relations; made when they are first asked for. */
@@ -63,6 +70,18 @@ export class BackendParts {
       this.context.ownBuffers.buffers = this.#local;
     }
     return this.#local;
+  }
+
+  /** The index of a buffer of the pool that this backend has pinned. @throws {BufferError} ERR_BUFFER_BAD_ID: it has not */
+  pinned(buffer: number): number {
+    if (buffer < 1 || this.context.pins.count(buffer - 1) === 0) throw notABuffer(buffer);
+    return buffer - 1;
+  }
+
+  /** The same of one of its own buffers. */
+  pinnedOwn(buffer: number): number {
+    if (this.local.pinCount(-1 - buffer) === 0) throw notABuffer(buffer);
+    return -1 - buffer;
   }
 
   /** Lets go of one pin. @throws {BufferError} ERR_BUFFER_BAD_ID: this backend has none on the buffer */
@@ -90,4 +109,8 @@ export class BackendParts {
     checkPoolPanic(this.context.words);
     acknowledgeResize(this.context.headers, this.context.at);
   }
+}
+
+function notABuffer(buffer: number): BufferError {
+  return new BufferError("ERR_BUFFER_BAD_ID", `this backend has no buffer ${buffer} pinned`);
 }

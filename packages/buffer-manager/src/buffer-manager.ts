@@ -8,15 +8,14 @@
 import { attachContext, detachContext } from "./backend-context.js";
 import type { AttachOptions, BackendContext } from "./backend-context.js";
 import { BackendParts } from "./backend-parts.js";
-import { BufferReads } from "./buffer-reads.js";
+import { BufferLocks } from "./buffer-locks.js";
 import type { ReadOptions } from "./buffer-reads.js";
-import type { CleanupLocks } from "./cleanup-lock.js";
 import type { ContentLocks } from "./content-locks.js";
 import { BufferError } from "./errors.js";
 import type { HitCalls } from "./hit-module.js";
-import type { LatchMode } from "./latch.js";
 import { HEADER } from "./layout.js";
 import type { MappingTable } from "./mapping.js";
+import { isLockingMode } from "./page-reader.js";
 import { PageViews } from "./page-views.js";
 import type { PoolShared } from "./pool-core.js";
 import { checkPoolPanic } from "./pool-core.js";
@@ -33,7 +32,7 @@ import { FORK } from "./tag.js";
 import type { Fork, Relation, Tag } from "./tag.js";
 
 /** A thread's part in a pool. For that thread only. */
-export class BufferManager extends BufferReads implements Disposable, AsyncDisposable {
+export class BufferManager extends BufferLocks implements Disposable, AsyncDisposable {
   readonly #context: BackendContext;
   readonly #parts: BackendParts;
   readonly #words: Int32Array;
@@ -42,7 +41,6 @@ export class BufferManager extends BufferReads implements Disposable, AsyncDispo
   readonly #pinHit: HitCalls["pin"];
   readonly #mapping: MappingTable;
   readonly #locks: ContentLocks;
-  readonly #cleanup: CleanupLocks;
   readonly #scopes: PoolScopes;
   readonly #pages: PageViews;
   #isAttached = true;
@@ -58,7 +56,6 @@ export class BufferManager extends BufferReads implements Disposable, AsyncDispo
     this.#pinHit = context.hitCalls.pin;
     this.#mapping = parts.allocator.mapping;
     this.#locks = parts.locks;
-    this.#cleanup = parts.cleanup;
     this.#pages = new PageViews(context.frames, context.frames.frameCount);
     this.#scopes = new PoolScopes({
       releaseLeaked: (buffer) => {
@@ -133,15 +130,13 @@ export class BufferManager extends BufferReads implements Disposable, AsyncDispo
   #readCached(relation: Relation, block: number, options: ReadOptions | undefined): number {
     if (options === undefined) return this.tryRead(relation, block);
     const { fork, mode, ring } = options;
-    return mode === "zeroAndLock" || mode === "zeroAndCleanupLock"
-      ? 0
-      : this.tryRead(relation, block, fork, ring);
+    return mode !== undefined && isLockingMode(mode) ? 0 : this.tryRead(relation, block, fork, ring);
   }
 
   /** Pins a buffer once more that this backend has pinned. @throws {BufferError} ERR_BUFFER_BAD_ID: it has not */
   pinAgain(buffer: number): void {
-    if (buffer < 0) this.#parts.local.pin(this.#pinnedOwn(buffer));
-    else this.#pins.pinAgain(this.#pinned(buffer));
+    if (buffer < 0) this.#parts.local.pin(this.#parts.pinnedOwn(buffer));
+    else this.#pins.pinAgain(this.#parts.pinned(buffer));
     this.#scopes.current?.remember(buffer);
   }
 
@@ -161,74 +156,14 @@ export class BufferManager extends BufferReads implements Disposable, AsyncDispo
    * @throws {BufferError} ERR_BUFFER_BAD_ID: this backend has no pin on it
    */
   page(buffer: number): Uint8Array<SharedArrayBuffer> {
-    if (buffer < 0) return this.#pages.get(this.#parts.local.frame(this.#pinnedOwn(buffer)));
-    return this.#pages.get(this.#pinned(buffer));
+    if (buffer < 0) return this.#pages.get(this.#parts.local.frame(this.#parts.pinnedOwn(buffer)));
+    return this.#pages.get(this.#parts.pinned(buffer));
   }
 
   /** Which block a buffer holds. @throws {BufferError} ERR_BUFFER_BAD_ID: this backend has no pin on it */
   tag(buffer: number): Tag {
-    if (buffer < 0) return this.#parts.local.tag(this.#pinnedOwn(buffer));
-    return this.#context.headers.tag(this.#pinned(buffer));
-  }
-
-  // --- locks on pages ---
-
-  /**
-   * Locks a page: "shared" to look at it, "exclusive" to change it.
-   *
-   * @throws {BufferError} ERR_BUFFER_BAD_ID: this backend has no pin on it; ERR_BUFFER_WOULD_BLOCK: it is locked and this
-   *   thread must not sleep, or has itself the lock that it would wait for; ERR_BUFFER_LIMIT: too many locks
-   */
-  lock(buffer: number, mode: LatchMode): void {
-    const index = this.#pinned(buffer);
-    if (this.#locks.tryLock(index, mode)) return;
-    this.#checkSelf(index, mode);
-    this.#context.waiter.run(this.#locks.lock(index, mode));
-  }
-
-  /** As `lock`, without sleeping. */
-  async lockAsync(buffer: number, mode: LatchMode): Promise<void> {
-    const index = this.#pinned(buffer);
-    if (!this.#locks.tryLock(index, mode)) await this.#context.waiter.runAsync(this.#locks.lock(index, mode));
-  }
-
-  /** Locks a page if nobody has it locked against that. @throws {BufferError} ERR_BUFFER_BAD_ID, ERR_BUFFER_LIMIT */
-  tryLock(buffer: number, mode: LatchMode): boolean {
-    return this.#locks.tryLock(this.#pinned(buffer), mode);
-  }
-
-  /** Lets go of the lock that this backend took last on a page. @throws {BufferError} ERR_BUFFER_BAD_ID: it has none */
-  unlock(buffer: number): void {
-    this.#locks.unlock(buffer - 1);
-  }
-
-  /**
-   * Locks a page exclusively as soon as nobody else has it pinned, so that its items may be moved.
-   *
-   * @throws {BufferError} ERR_BUFFER_PIN_COUNT: this backend has not exactly one pin on it; ERR_BUFFER_CLEANUP_WAITER:
-   *   another backend waits for that already; ERR_BUFFER_WOULD_BLOCK
-   */
-  lockForCleanup(buffer: number): void {
-    const index = this.#pinned(buffer);
-    if (this.#cleanup.tryLock(index)) return;
-    this.#checkSelf(index, "exclusive");
-    this.#context.waiter.run(this.#cleanup.lock(index));
-  }
-
-  /** As `lockForCleanup`, without sleeping. */
-  async lockForCleanupAsync(buffer: number): Promise<void> {
-    const index = this.#pinned(buffer);
-    if (!this.#cleanup.tryLock(index)) await this.#context.waiter.runAsync(this.#cleanup.lock(index));
-  }
-
-  /** Takes a cleanup lock if it can be had at once, and this backend has exactly one pin. */
-  tryLockForCleanup(buffer: number): boolean {
-    return this.#cleanup.tryLock(this.#pinned(buffer));
-  }
-
-  /** Whether the exclusive lock that this backend has on a page is as good as a cleanup lock. */
-  isCleanupOk(buffer: number): boolean {
-    return this.#cleanup.isOk(this.#pinned(buffer));
+    if (buffer < 0) return this.#parts.local.tag(this.#parts.pinnedOwn(buffer));
+    return this.#context.headers.tag(this.#parts.pinned(buffer));
   }
 
   // --- limits and rings ---
@@ -357,26 +292,4 @@ export class BufferManager extends BufferReads implements Disposable, AsyncDispo
     checkPoolPanic(this.#words);
     acknowledgeResize(this.#context.headers, this.#context.at);
   }
-
-  /** The index of a buffer that this backend has pinned. */
-  #pinned(buffer: number): number {
-    if (buffer < 1 || this.#pins.count(buffer - 1) === 0) throw notABuffer(buffer);
-    return buffer - 1;
-  }
-
-  /** The index of one of this backend's own buffers that it has pinned. */
-  #pinnedOwn(buffer: number): number {
-    if (this.#parts.local.pinCount(-1 - buffer) === 0) throw notABuffer(buffer);
-    return -1 - buffer;
-  }
-
-  #checkSelf(index: number, mode: LatchMode): void {
-    if (!this.#locks.wouldWaitForSelf(index, mode)) return;
-    const message = `buffer ${index + 1} is locked by this backend, which would wait for itself`;
-    throw new BufferError("ERR_BUFFER_WOULD_BLOCK", message);
-  }
-}
-
-function notABuffer(buffer: number): BufferError {
-  return new BufferError("ERR_BUFFER_BAD_ID", `this backend has no buffer ${buffer} pinned`);
 }

@@ -11,38 +11,29 @@ import type { BackgroundWriterOptions } from "./background-writer.js";
 import { checkpoint } from "./checkpoint.js";
 import type { CheckpointOptions, CheckpointReport } from "./checkpoint.js";
 import { DirtyMarks } from "./dirty.js";
-import { Dropper } from "./drop.js";
+import { allForks, Dropper } from "./drop.js";
 import type { ForkFrom } from "./drop.js";
 import { BufferError } from "./errors.js";
 import { evict, evictAll, evictRelation } from "./evict.js";
 import type { EvictCounts, Eviction } from "./evict.js";
-import { Extender } from "./extend.js";
-import type { ExtendOptions, Extension } from "./extend.js";
+import type { Extension, ExtendOptions, ExtendToOptions } from "./extension.js";
 import { flushDatabase, flushRelation } from "./flush-pages.js";
+import { dropLocal, flushLocal } from "./local-relations.js";
 import type { PoolScope } from "./pool-scope.js";
 import { CONTEXT } from "./statistics.js";
 import type { Relation } from "./tag.js";
 import type { Waiting } from "./waiting.js";
 
-/** How a relation is extended to a size. */
-export interface ExtendToOptions extends ExtendOptions {
-  /** Whether the last page is returned locked exclusively, if it is new. */
-  readonly lockTarget?: boolean;
-}
-
 /** The writing half of a buffer manager. */
 export class BufferWrites {
   readonly #parts: BackendParts;
   readonly #marks: DirtyMarks;
-  readonly #extender: Extender;
   readonly #dropper: Dropper;
 
   constructor(parts: BackendParts) {
-    const { context, allocator, locks, ioLocks, writer } = parts;
+    const { context, allocator, locks, ioLocks } = parts;
     this.#parts = parts;
     this.#marks = new DirtyMarks(context, locks);
-    const additionalPins = (): number => parts.additionalPins;
-    this.#extender = new Extender({ context, allocator, locks, ioLocks, writer, additionalPins });
     this.#dropper = new Dropper({ context, allocator, ioLocks });
   }
 
@@ -54,7 +45,8 @@ export class BufferWrites {
    * @throws {BufferError} ERR_BUFFER_BAD_ID: this backend has not pinned it and locked it exclusively
    */
   markDirty(buffer: number): void {
-    this.#marks.mark(buffer - 1);
+    if (buffer < 0) this.#parts.local.markDirty(this.#parts.pinnedOwn(buffer));
+    else this.#marks.mark(buffer - 1);
   }
 
   /**
@@ -63,7 +55,8 @@ export class BufferWrites {
    * @throws {BufferError} ERR_BUFFER_BAD_ID: this backend has not pinned it, or not locked it
    */
   markDirtyHint(buffer: number): void {
-    this.#marks.markHint(buffer - 1);
+    if (buffer < 0) this.#parts.local.markDirty(this.#parts.pinnedOwn(buffer));
+    else this.#marks.markHint(buffer - 1);
   }
 
   /**
@@ -84,31 +77,32 @@ export class BufferWrites {
   /**
    * Adds blocks of zeros to a relation and returns their buffers, pinned: fewer than asked for if pins are short.
    *
-   * @throws {BufferError} see {@link Extender.extend}
+   * @throws {BufferError} see {@link RelationExtender.extend}
    */
   extend(relation: Relation, count: number, options: ExtendOptions = {}): Extension {
-    const { scope } = this.#begin(relation);
-    return noteExtension(this.#run(this.#extender.extend(relation, count, options)), scope);
+    const scope = this.#scope;
+    return noteExtension(this.#run(this.#parts.extender.extend(relation, count, options)), scope);
   }
 
   async extendAsync(relation: Relation, count: number, options: ExtendOptions = {}): Promise<Extension> {
-    const { scope } = this.#begin(relation);
-    return noteExtension(await this.#runAsync(this.#extender.extend(relation, count, options)), scope);
+    const scope = this.#scope;
+    return noteExtension(await this.#runAsync(this.#parts.extender.extend(relation, count, options)), scope);
   }
 
   /**
    * Extends a fork to a number of blocks, if it has fewer.
    *
-   * @returns the buffer of the last of them, pinned; 0 if it was there already, or somebody else has added it: read it
+   * @returns the buffer of the last of them, pinned: new, or read if it was there already or somebody else has added it
+   * @throws {BufferError} see {@link RelationExtender.extendTo}
    */
   extendTo(relation: Relation, blocks: number, options: ExtendToOptions = {}): number {
-    const { scope } = this.#begin(relation);
-    return note(this.#run(this.#extender.extendTo(relation, blocks, options)) + 1, scope);
+    const scope = this.#scope;
+    return note(this.#run(this.#parts.extender.extendTo(relation, blocks, options)), scope);
   }
 
   async extendToAsync(relation: Relation, blocks: number, options: ExtendToOptions = {}): Promise<number> {
-    const { scope } = this.#begin(relation);
-    return note((await this.#runAsync(this.#extender.extendTo(relation, blocks, options))) + 1, scope);
+    const scope = this.#scope;
+    return note(await this.#runAsync(this.#parts.extender.extendTo(relation, blocks, options, false)), scope);
   }
 
   // --- many pages ---
@@ -123,7 +117,7 @@ export class BufferWrites {
     return this.#run(checkpoint(this.#parts, options));
   }
 
-  /** As `checkpoint`; the syncs at its end block the thread all the same. */
+  /** As `checkpoint`, without sleeping: the event loop turns also while files are synced, if the file layer has `syncAsync`. */
   async checkpointAsync(options: CheckpointOptions = {}): Promise<CheckpointReport> {
     return this.#runAsync(checkpoint(this.#parts, options));
   }
@@ -137,11 +131,11 @@ export class BufferWrites {
 
   /** Writes the dirty pages of a relation. @returns pages written @throws {BufferError} ERR_BUFFER_WRITE */
   flushRelation(relation: Relation): number {
-    return this.#run(flushRelation(this.#parts, relation));
+    return this.#run(this.#flushRelation(relation));
   }
 
   async flushRelationAsync(relation: Relation): Promise<number> {
-    return this.#runAsync(flushRelation(this.#parts, relation));
+    return this.#runAsync(this.#flushRelation(relation));
   }
 
   /** The same for all relations of a database. */
@@ -160,20 +154,20 @@ export class BufferWrites {
    * @throws {BufferError} ERR_BUFFER_PINNED_IN_DROP: this backend has one of them pinned
    */
   dropForks(relation: Relation, forks: readonly ForkFrom[]): number {
-    return this.#run(this.#dropper.dropForks(relation, forks));
+    return this.#run(this.#dropForks(relation, forks));
   }
 
   async dropForksAsync(relation: Relation, forks: readonly ForkFrom[]): Promise<number> {
-    return this.#runAsync(this.#dropper.dropForks(relation, forks));
+    return this.#runAsync(this.#dropForks(relation, forks));
   }
 
   /** Drops all pages of some relations, in one pass over the pool. */
   dropRelations(relations: readonly Relation[]): number {
-    return this.#run(this.#dropper.dropRelations(relations));
+    return this.#run(this.#dropRelations(relations));
   }
 
   async dropRelationsAsync(relations: readonly Relation[]): Promise<number> {
-    return this.#runAsync(this.#dropper.dropRelations(relations));
+    return this.#runAsync(this.#dropRelations(relations));
   }
 
   /** Drops all pages of a database. */
@@ -230,11 +224,12 @@ export class BufferWrites {
   }
 
   *#flush(buffer: number): Waiting<void> {
-    const { locks, writer, context } = this.#parts;
-    const index = buffer - 1;
-    if (context.pins.count(index) === 0) {
-      throw new BufferError("ERR_BUFFER_BAD_ID", `this backend has no buffer ${buffer} pinned`);
+    const { locks, writer, context, local } = this.#parts;
+    if (buffer < 0) {
+      yield* local.flush(this.#parts.pinnedOwn(buffer));
+      return;
     }
+    const index = this.#parts.pinned(buffer);
     if (context.mayBlock && locks.wouldWaitForSelf(index, "shared")) {
       const message = `buffer ${buffer} is locked by this backend, which would wait for itself`;
       throw new BufferError("ERR_BUFFER_WOULD_BLOCK", message);
@@ -247,9 +242,29 @@ export class BufferWrites {
     }
   }
 
-  #begin(relation: Relation): { readonly scope: PoolScope | undefined } {
-    if (relation.persistence === "temporary") throw new TypeError("temporary relations have local buffers");
-    return { scope: this.#parts.scopes?.current };
+  #flushRelation(relation: Relation): Waiting<number> {
+    return isTemporary(relation)
+      ? flushLocal(this.#parts.local, relation)
+      : flushRelation(this.#parts, relation);
+  }
+
+  #dropForks(relation: Relation, forks: readonly ForkFrom[]): Waiting<number> {
+    return isTemporary(relation)
+      ? dropLocal(this.#parts.local, relation, forks)
+      : this.#dropper.dropForks(relation, forks);
+  }
+
+  *#dropRelations(relations: readonly Relation[]): Waiting<number> {
+    const shared = relations.filter((relation) => !isTemporary(relation));
+    let dropped = yield* this.#dropper.dropRelations(shared);
+    for (const relation of relations.filter(isTemporary)) {
+      dropped += yield* dropLocal(this.#parts.local, relation, allForks());
+    }
+    return dropped;
+  }
+
+  get #scope(): PoolScope | undefined {
+    return this.#parts.scopes?.current;
   }
 
   #any(buffer: number): number {
@@ -259,11 +274,16 @@ export class BufferWrites {
   }
 }
 
+function isTemporary({ persistence }: Relation): boolean {
+  return persistence === "temporary";
+}
+
 function note(buffer: number, scope: PoolScope | undefined): number {
-  if (buffer > 0) scope?.remember(buffer);
+  scope?.remember(buffer);
   return buffer;
 }
 
-function noteExtension({ first, buffers }: Extension, scope: PoolScope | undefined): Extension {
-  return { first, buffers: buffers.map((buffer) => note(buffer + 1, scope)) };
+function noteExtension(extension: Extension, scope: PoolScope | undefined): Extension {
+  for (const buffer of extension.buffers) scope?.remember(buffer);
+  return extension;
 }

@@ -1,5 +1,5 @@
 /**
- * Extending relations: new blocks of zeros at the end, with buffers that hold them, pinned.
+ * Extending shared relations: new blocks of zeros at the end, with buffers that hold them, pinned.
  *
  * Buffers are made free first, because that may have to write pages; then the relation's extension lock is taken, its size is
  * looked at, the buffers get their blocks, and the file is extended once for all of them. Until that is done they are locked
@@ -7,13 +7,14 @@
  * that failed, which is used, or data that the file lacks, which means that a disk or a kernel has lost something.
  *
  * If extending fails the blocks stay in the mapping, not valid, and the next extension takes them over. After
- * ExtendBufferedRelShared and ExtendBufferedRelTo of PostgreSQL 18.
+ * ExtendBufferedRelShared of PostgreSQL 18.
  */
 import type { Allocator } from "./allocate.js";
 import type { BackendContext } from "./backend-context.js";
 import { STATE } from "./buffer-state.js";
 import type { ContentLocks } from "./content-locks.js";
-import { BufferError } from "./errors.js";
+import { beyondEnd, BLOCKS_MAX, forkSize, tooLong } from "./extension.js";
+import type { Extension, ExtensionWish } from "./extension.js";
 import { IO_LOCK, terminateIo } from "./io-lock.js";
 import type { IoLocks } from "./io-lock.js";
 import { latch, unlatchExclusive } from "./latch.js";
@@ -21,38 +22,12 @@ import { EXTENSION_LOCKS, LINE_WORDS } from "./layout.js";
 import type { PageWriter } from "./page-writer.js";
 import { ringContext, ringInUse } from "./ring.js";
 import type { Ring } from "./ring.js";
+import { isNewPage } from "./set-checksum.js";
 import { PAGE_BYTES } from "./settings.js";
 import { COUNTED } from "./statistics.js";
-import { FORK, hashTag, INVALID_BLOCK } from "./tag.js";
+import { FORK, hashTag } from "./tag.js";
 import type { Fork, Relation } from "./tag.js";
 import type { Waiting } from "./waiting.js";
-
-/** Blocks that `extendTo` adds at a time. */
-export const EXTEND_CHUNK = 64;
-/** Blocks a fork can have: the last number is that of no block, and PostgreSQL leaves the one before it alone, too. */
-const BLOCKS_MAX: number = INVALID_BLOCK - 1;
-const UPPER_AT = 14;
-
-/** How a relation is extended. */
-export interface ExtendOptions {
-  /** The main fork unless said otherwise. */
-  readonly fork?: Fork;
-  readonly ring?: Ring | null;
-  /** Whether the first new page is returned locked exclusively. */
-  readonly lockFirst?: boolean;
-  /** Make the fork if there is none. */
-  readonly createFork?: boolean;
-  /** The caller sees to it that nobody else extends the relation. */
-  readonly skipLock?: boolean;
-}
-
-/** What extending came to. */
-export interface Extension {
-  /** The first new block; where the fork ended. */
-  readonly first: number;
-  /** The buffers of the new blocks, each pinned; fewer than asked for if pins are short. */
-  readonly buffers: number[];
-}
 
 /** What extending works with. */
 export interface ExtendParts {
@@ -65,15 +40,7 @@ export interface ExtendParts {
   readonly additionalPins: () => number;
 }
 
-interface Wish extends ExtendOptions {
-  readonly count: number;
-  /** Never beyond so many blocks. */
-  readonly upTo?: number;
-  /** Whether the block before `upTo` is returned locked exclusively. */
-  readonly lockTarget?: boolean;
-}
-
-/** Extends relations for one backend. */
+/** Extends shared relations for one backend. */
 export class Extender {
   readonly #parts: ExtendParts;
 
@@ -82,46 +49,14 @@ export class Extender {
   }
 
   /**
-   * Adds blocks of zeros.
+   * Adds blocks of zeros, in one go.
    *
-   * @param count from 1; fewer are added if this backend should not pin so many buffers
+   * @returns the buffers of the new blocks, pinned, as indexes from 0; fewer if this backend should not pin so many buffers, or
+   *   the fork has as many blocks as are wanted
    * @throws {BufferError} ERR_BUFFER_BEYOND_EOF_DATA: a buffer has data of a block that the file lacks;
    *   ERR_BUFFER_MAX_BLOCKS; ERR_BUFFER_NO_UNPINNED; ERR_BUFFER_FILE: the file could not be extended
    */
-  *extend(relation: Relation, count: number, options: ExtendOptions = {}): Waiting<Extension> {
-    if (!Number.isInteger(count) || count < 1) throw new RangeError(`not a number of blocks: ${count}`);
-    return yield* this.#extend(relation, { ...options, count });
-  }
-
-  /**
-   * Extends a fork to a number of blocks, if it has fewer, and returns the buffer of the last of them, pinned.
-   *
-   * @param lockTarget whether that page is returned locked exclusively, if it is new
-   * @returns its buffer, or -1 if somebody else has added it: then it is to be read
-   * @throws {BufferError} as `extend`
-   */
-  *extendTo(
-    relation: Relation,
-    blocks: number,
-    options: ExtendOptions & { readonly lockTarget?: boolean } = {},
-  ): Waiting<number> {
-    if (!Number.isInteger(blocks) || blocks < 1) throw new RangeError(`not a number of blocks: ${blocks}`);
-    const { pins } = this.#parts.context;
-    let size = this.#size(relation, options.fork ?? FORK.main, options);
-    let target = -1;
-    while (size < blocks) {
-      const count = Math.min(EXTEND_CHUNK, blocks - size);
-      const { first, buffers } = yield* this.#extend(relation, { ...options, count, upTo: blocks });
-      size = first + buffers.length;
-      for (const [index, buffer] of buffers.entries()) {
-        if (first + index === blocks - 1) target = buffer;
-        else pins.unpin(buffer);
-      }
-    }
-    return target;
-  }
-
-  *#extend(relation: Relation, wish: Wish): Waiting<Extension> {
+  *extend(relation: Relation, wish: ExtensionWish): Waiting<Extension> {
     const { context, allocator } = this.#parts;
     const { fork = FORK.main, ring = null } = wish;
     const charge = ringContext(ringInUse(ring));
@@ -138,7 +73,7 @@ export class Extender {
         isLocked = true;
       }
       context.reach("extend:locked", -1);
-      const first = this.#size(relation, fork, wish);
+      const first = forkSize(context.files, relation, fork, wish);
       const room = wish.upTo === undefined ? victims.length : Math.max(0, wish.upTo - first);
       while (victims.length > room) allocator.giveBack(victims.pop() as number);
       if (first + victims.length >= BLOCKS_MAX) throw tooLong(first);
@@ -162,7 +97,7 @@ export class Extender {
   }
 
   /** Buffers without a page, zeroed. */
-  *#victims(count: number, { ring = null }: Wish): Waiting<number[]> {
+  *#victims(count: number, { ring = null }: ExtensionWish): Waiting<number[]> {
     const { allocator, context } = this.#parts;
     const victims: number[] = [];
     try {
@@ -217,14 +152,15 @@ export class Extender {
     const { isValid } = mapping;
     mutexes.unlock(mutex);
     allocator.giveBack(victim);
-    if (isValid && !this.#isNew(existing)) {
-      this.#parts.context.pins.unpin(existing);
-      throw beyondEnd(this.#parts.context, relation, fork, block);
+    const { frames, pins, files } = this.#parts.context;
+    if (isValid && !isNewPage(frames.view(existing))) {
+      pins.unpin(existing);
+      throw beyondEnd(files, relation, fork, block);
     }
     try {
       yield* this.#clear(existing);
     } catch (error) {
-      this.#parts.context.pins.unpin(existing);
+      pins.unpin(existing);
       throw error;
     }
     taken.push(existing);
@@ -241,7 +177,7 @@ export class Extender {
   }
 
   /** The pages are there. Those that the caller wants locked are locked before anybody can see that. */
-  *#publish(first: number, buffers: readonly number[], wish: Wish): Waiting<void> {
+  *#publish(first: number, buffers: readonly number[], wish: ExtensionWish): Waiting<void> {
     const { context, locks } = this.#parts;
     for (const [index, buffer] of buffers.entries()) {
       const isTarget = wish.lockTarget === true && first + index + 1 === wish.upTo;
@@ -261,30 +197,8 @@ export class Extender {
     for (const victim of victims) allocator.giveBack(victim);
   }
 
-  #size(relation: Relation, fork: Fork, { createFork = false }: ExtendOptions): number {
-    const { files } = this.#parts.context;
-    if (createFork && !files.exists(relation, fork)) return 0;
-    return files.blocks(relation, fork);
-  }
-
-  #isNew(buffer: number): boolean {
-    const page = this.#parts.context.frames.view(buffer);
-    return page[UPPER_AT] === 0 && page[UPPER_AT + 1] === 0;
-  }
-
   #lockOf(relation: Relation): number {
     const slot = hashTag(relation, 0, 0) & (EXTENSION_LOCKS - 1);
     return this.#parts.context.layout.extensionsAt + slot * LINE_WORDS;
   }
-}
-
-function tooLong(blocks: number): BufferError {
-  const message = `a fork of ${blocks} blocks cannot be extended beyond ${BLOCKS_MAX} blocks`;
-  return new BufferError("ERR_BUFFER_MAX_BLOCKS", message);
-}
-
-function beyondEnd({ files }: BackendContext, relation: Relation, fork: Fork, block: number): BufferError {
-  const file = files.fileName(relation, fork, block);
-  const message = `there is data in block ${block} of "${file}", which is beyond the end of the file`;
-  return new BufferError("ERR_BUFFER_BEYOND_EOF_DATA", message);
 }

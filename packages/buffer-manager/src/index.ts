@@ -9,7 +9,6 @@ export type {
 export type { BackgroundWriterPaceOptions } from "./background-writer-pace.js";
 export { BufferManager } from "./buffer-manager.js";
 export type { ReadOptions } from "./buffer-reads.js";
-export type { ExtendToOptions } from "./buffer-writes.js";
 export type { CheckpointOptions, CheckpointReport } from "./checkpoint.js";
 export type { ChecksumFailureRow } from "./checksum-failures.js";
 export { BUFFER_CHANNEL } from "./diagnostics.js";
@@ -19,7 +18,7 @@ export type { ForkFrom } from "./drop.js";
 export { BufferError, DumpFormatError, InvalidPageError } from "./errors.js";
 export type { BufferErrorCode, BufferWarningCode } from "./errors.js";
 export type { EvictCounts, Eviction } from "./evict.js";
-export type { ExtendOptions, Extension } from "./extend.js";
+export type { Extension, ExtendOptions, ExtendToOptions } from "./extension.js";
 export type { FileLayer, WalHooks } from "./file-layer.js";
 export type { PageRow, PoolSummary, UsageRow } from "./inspection.js";
 export type { OperationStatistics, StatisticsRow } from "./io-statistics.js";

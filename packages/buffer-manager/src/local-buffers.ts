@@ -34,6 +34,8 @@ const LIMIT_DIVISOR = 4;
 export class LocalBuffers {
   readonly #context: BackendContext;
   readonly #io: (WaitRef | undefined)[] = [];
+  /** Of the relation that a buffer holds a block of: a part of its file's name. */
+  readonly #owners: (number | undefined)[] = [];
   #size: number;
   /** Made when the first buffer is asked for; from then on the size is fixed. */
   #table: LocalTable | undefined;
@@ -145,6 +147,7 @@ export class LocalBuffers {
   /** Gives a pinned buffer without a tag to a block that has no buffer. */
   insert(buffer: number, relation: Relation, fork: Fork, block: number): void {
     this.#open().insert(buffer, relation, fork, block);
+    this.#owners[buffer] = relation.owner;
     this.#states[buffer] = (this.state(buffer) & REFCOUNT_MASK) | USAGE_ONE | STATE.tagValid;
   }
 
@@ -216,7 +219,7 @@ export class LocalBuffers {
    * @param isInput whether the page is to be read
    */
   *startIo(buffer: number, isInput: boolean): Waiting<boolean> {
-    yield* this.#waitForIo(buffer);
+    yield* this.waitForIo(buffer);
     return this.tryStartIo(buffer, isInput);
   }
 
@@ -285,7 +288,13 @@ export class LocalBuffers {
 
   #startWrite(handle: IoHandle, buffer: number): void {
     const { files, frames, settings } = this.#context;
-    const { fork, block, ...relation } = this.tag(buffer);
+    const { fork, block, ...numbers } = this.tag(buffer);
+    const owner = this.#owners[buffer];
+    const relation: Relation = {
+      ...numbers,
+      persistence: "temporary",
+      ...(owner === undefined ? {} : { owner }),
+    };
     const frame = this.frame(buffer);
     // In place: nobody else reads the page, and whoever changes it now makes it dirty again.
     if (settings.checksums) setPageChecksum(frames.view(frame), block);
@@ -295,37 +304,11 @@ export class LocalBuffers {
       lengthBytes: PAGE_BYTES,
     };
     try {
-      files.startWrite(handle, { ...relation, persistence: "temporary" }, fork, block, [vector], 1);
+      files.startWrite(handle, relation, fork, block, [vector], 1);
     } catch (error) {
       handle.release();
       this.terminateIo(buffer, false, STATE.ioError, true);
       throw error;
-    }
-  }
-
-  /** Writes every dirty page of a relation. */
-  *flushRelation(relation: Relation): Waiting<void> {
-    for (const buffer of this.#ofRelation(relation)) {
-      this.pin(buffer, false);
-      try {
-        yield* this.flush(buffer);
-      } finally {
-        this.unpin(buffer);
-      }
-    }
-  }
-
-  /**
-   * Forgets pages of a relation's forks, dirty or not, from a block on. I/O under way is waited for.
-   *
-   * @param from a block for each fork
-   * @throws {BufferError} ERR_BUFFER_PINNED_IN_DROP: a page is pinned; those before it are forgotten
-   */
-  *dropRelation(relation: Relation, forks: readonly Fork[], from: readonly number[]): Waiting<void> {
-    for (const buffer of this.#ofRelation(relation)) {
-      const { fork, block } = this.tag(buffer);
-      const index = forks.indexOf(fork);
-      if (index >= 0 && block >= (from[index] as number)) yield* this.#drop(buffer);
     }
   }
 
@@ -334,26 +317,22 @@ export class LocalBuffers {
     return Array.from(this.#pins.keys()).filter((buffer) => (this.#pins[buffer] as number) > 0);
   }
 
-  *#drop(buffer: number): Waiting<void> {
-    yield* this.#waitForIo(buffer);
-    if ((this.state(buffer) & REFCOUNT_MASK) !== 0) {
-      const { relation, block } = this.tag(buffer);
-      const message = `block ${block} of temporary relation ${relation} is pinned and cannot be dropped`;
-      throw new BufferError("ERR_BUFFER_PINNED_IN_DROP", message);
-    }
+  /** Takes a buffer's block away from it, dirty or not. Nobody has it pinned. */
+  forget(buffer: number): void {
     if ((this.state(buffer) & STATE.tagValid) !== 0) this.#open().remove(buffer);
     this.#states[buffer] = 0;
   }
 
-  *#waitForIo(buffer: number): Waiting<void> {
-    for (let ref = this.#io[buffer]; ref !== undefined; ref = this.#io[buffer]) yield { kind: "io", ref };
-  }
-
   /** Buffers that hold a block of a relation now. */
-  #ofRelation(relation: Relation): number[] {
+  ofRelation(relation: Relation): number[] {
     return Array.from(this.#states.keys()).filter(
       (buffer) => (this.state(buffer) & STATE.tagValid) !== 0 && this.#open().isOfRelation(buffer, relation),
     );
+  }
+
+  /** Waits until no I/O is under way on a buffer. */
+  *waitForIo(buffer: number): Waiting<void> {
+    for (let ref = this.#io[buffer]; ref !== undefined; ref = this.#io[buffer]) yield { kind: "io", ref };
   }
 
   #sweep(): number {

@@ -28,6 +28,11 @@ import type { Waiting } from "./waiting.js";
  */
 export type ReadMode = "normal" | "zeroOnError" | "zeroAndLock" | "zeroAndCleanupLock";
 
+/** Whether a page that was read in a mode is locked. */
+export function isLockingMode(mode: ReadMode): boolean {
+  return mode === "zeroAndLock" || mode === "zeroAndCleanupLock";
+}
+
 /** What `prefetch` did: the page is in this buffer, unpinned; or the kernel was told to read it, or not. */
 export type PrefetchResult = { readonly buffer: number } | { readonly isInitiated: boolean };
 
@@ -67,7 +72,7 @@ export class PageReader {
     mode: ReadMode,
     isBlocking: boolean,
   ): Waiting<number> {
-    if (mode === "zeroAndLock" || mode === "zeroAndCleanupLock") {
+    if (isLockingMode(mode)) {
       return yield* this.#zeroAndLock(relation, fork, block, ring, mode === "zeroAndCleanupLock");
     }
     const { reader } = this.#parts;

@@ -32,7 +32,9 @@ function load(
   const { context, allocator, locks, ioLocks, writer } = backend;
   const extender = new Extender({ context, allocator, locks, ioLocks, writer, additionalPins: () => CHUNK });
   for (let loaded = 0; loaded < pages;) {
-    const { buffers } = context.waiter.run(extender.extend(TABLE, Math.min(CHUNK, pages - loaded), { ring }));
+    const { buffers } = context.waiter.run(
+      extender.extend(TABLE, { count: Math.min(CHUNK, pages - loaded), ring }),
+    );
     for (const buffer of buffers) {
       world.change(buffer, 1, backend);
       context.pins.unpin(buffer);

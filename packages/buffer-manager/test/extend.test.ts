@@ -29,7 +29,7 @@ describe.each(METHODS)("extending with method %s", (method) => {
     world.create(TABLE, 3);
     const extender = extenderOf(world.backend);
     const { waiter, headers, frames, counters } = world.context;
-    const { first, buffers } = waiter.run(extender.extend(TABLE, 5));
+    const { first, buffers } = waiter.run(extender.extend(TABLE, { count: 5 }));
     expect([first, buffers.length]).toEqual([3, 5]);
     expect(world.directory.sizeOf(TABLE, 0)).toBe(8 * PAGE);
     for (const [index, buffer] of buffers.entries()) {
@@ -52,28 +52,13 @@ test("no more blocks are added than the backend should pin, and always one", asy
   await using world = new WriteWorld(options);
   world.create(TABLE, 0);
   const { waiter } = world.context;
-  const two = waiter.run(extenderOf(world.backend, 2).extend(TABLE, 5));
+  const two = waiter.run(extenderOf(world.backend, 2).extend(TABLE, { count: 5 }));
   expect([two.first, two.buffers.length]).toEqual([0, 2]);
-  const one = waiter.run(extenderOf(world.backend, 0).extend(TABLE, 5));
+  const one = waiter.run(extenderOf(world.backend, 0).extend(TABLE, { count: 5 }));
   expect([one.first, one.buffers.length]).toEqual([2, 1]);
   unpin(world, [...two.buffers, ...one.buffers]);
-  expect(() => waiter.run(extenderOf(world.backend).extend(TABLE, 0))).toThrow(RangeError);
-});
-
-test("up to a size goes in chunks, and only the last block stays pinned", async () => {
-  await using world = new WriteWorld({ ...options, buffers: 512, segmentBlocks: 150 });
-  world.create(TABLE, 0);
-  const { waiter, pins, headers, counters } = world.context;
-  const extender = extenderOf(world.backend, 1000);
-  const buffer = waiter.run(extender.extendTo(TABLE, 200, { lockTarget: true }));
-  expect(headers.hasTag(buffer, TABLE, FORK.main, 199)).toBe(true);
-  expect(pins.buffers()).toEqual([buffer]);
-  expect(world.backend.locks.modeOf(buffer)).toBe("exclusive");
-  expect(world.context.files.blocks(TABLE, FORK.main)).toBe(200);
-  expect(counters.get(COUNTED.extend, CONTEXT.normal, false)).toMatchObject({ count: 4, bytes: 200 * PAGE });
-  world.backend.locks.unlock(buffer);
-  unpin(world, [buffer]);
-  expect(waiter.run(extender.extendTo(TABLE, 200)), "it has so many already").toBe(-1);
+  expect(() => waiter.run(world.backend.extender.extend(TABLE, 0))).toThrow(RangeError);
+  expect(() => waiter.run(world.backend.extender.extendTo(TABLE, 0.5))).toThrow(RangeError);
 });
 
 test("a fork that is not there is made if that is wanted, and its first page may be locked", async () => {
@@ -82,37 +67,14 @@ test("a fork that is not there is made if that is wanted, and its first page may
   const { waiter } = world.context;
   const extender = extenderOf(world.backend);
   const missing = expect.objectContaining({ code: "ERR_BUFFER_FILE" });
-  expect(() => waiter.run(extender.extend(TABLE, 1, { fork: FORK.fsm }))).toThrow(missing);
+  expect(() => waiter.run(extender.extend(TABLE, { count: 1, fork: FORK.fsm }))).toThrow(missing);
   expect(world.freeBuffers()).toHaveLength(64);
   const wish = { fork: FORK.fsm, createFork: true, lockFirst: true, skipLock: true };
-  const { first, buffers } = waiter.run(extender.extend(TABLE, 2, wish));
+  const { first, buffers } = waiter.run(extender.extend(TABLE, { ...wish, count: 2 }));
   expect([first, buffers.length]).toEqual([0, 2]);
   expect(buffers.map((buffer) => world.backend.locks.modeOf(buffer))).toEqual(["exclusive", undefined]);
   world.backend.locks.unlock(buffers[0] ?? -1);
   unpin(world, buffers);
-});
-
-// Aim: two who extend do not get the same block, and who comes second frees what it does not need. Method: the second takes
-// its victims, and then waits for the extension lock while the first extends.
-test("who extends at the same time waits, and frees the buffers that are too many", async () => {
-  await using world = new WriteWorld(options);
-  world.create(TABLE, 0);
-  const second = world.attach();
-  const target = extenderOf(second).extendTo(TABLE, 4);
-  let early: number[] = [];
-  const { waiter } = world.context;
-  world.hook = (point, backend) => {
-    if (point !== "extend:locked" || backend !== world.context.id) return;
-    const step = target.next();
-    expect(step.value).toMatchObject({ kind: "word", event: "RelationExtension" });
-  };
-  ({ buffers: early } = waiter.run(extenderOf(world.backend).extend(TABLE, 3)));
-  const buffer = second.context.waiter.run(target);
-  expect(world.context.headers.hasTag(buffer, TABLE, FORK.main, 3)).toBe(true);
-  expect(world.context.files.blocks(TABLE, FORK.main)).toBe(4);
-  second.context.pins.unpin(buffer);
-  unpin(world, early);
-  expect(world.freeBuffers(), "three of four victims were too many").toHaveLength(64 - 4);
 });
 
 test("a fork cannot have more blocks than there are numbers", async () => {
@@ -121,7 +83,7 @@ test("a fork cannot have more blocks than there are numbers", async () => {
   world.context.files.blocks = () => 0xffff_fffe - 2;
   const { waiter } = world.context;
   const refused = expect.objectContaining({ code: "ERR_BUFFER_MAX_BLOCKS" });
-  expect(() => waiter.run(extenderOf(world.backend).extend(TABLE, 2))).toThrow(refused);
+  expect(() => waiter.run(extenderOf(world.backend).extend(TABLE, { count: 2 }))).toThrow(refused);
   expect(world.freeBuffers()).toHaveLength(64);
 });
 
@@ -135,7 +97,7 @@ test("after a failure the blocks stay, not valid, and the next extension uses th
   files.zeroExtend = () => {
     throw new Error("the disk is full");
   };
-  expect(() => waiter.run(extender.extend(TABLE, 3))).toThrow("the disk is full");
+  expect(() => waiter.run(extender.extend(TABLE, { count: 3 }))).toThrow("the disk is full");
   const left = [1, 2, 3].map((block) => world.backend.allocator.mapping.lookup(TABLE, FORK.main, block));
   for (const buffer of left) {
     expect(world.has(buffer, STATE.tagValid | STATE.ioError)).toBe(true);
@@ -143,7 +105,7 @@ test("after a failure the blocks stay, not valid, and the next extension uses th
     world.context.frames.view(buffer).fill(7);
   }
   files.zeroExtend = zeroExtend;
-  const { first, buffers } = waiter.run(extender.extend(TABLE, 2));
+  const { first, buffers } = waiter.run(extender.extend(TABLE, { count: 2 }));
   expect([first, buffers]).toEqual([1, left.slice(0, 2)]);
   for (const buffer of buffers) {
     expect(world.has(buffer, STATE.valid)).toBe(true);
@@ -163,10 +125,10 @@ test("a zero page behind the end is used, and one with data is an error that los
   world.truncate(TABLE, 1);
   const extender = extenderOf(world.backend);
   const refused = expect.objectContaining({ code: "ERR_BUFFER_BEYOND_EOF_DATA" });
-  expect(() => waiter.run(extender.extend(TABLE, 3))).toThrow(refused);
+  expect(() => waiter.run(extender.extend(TABLE, { count: 3 }))).toThrow(refused);
   expect(world.has(data, STATE.valid)).toBe(true);
   expect(world.context.files.blocks(TABLE, FORK.main)).toBe(1);
-  const { first, buffers } = waiter.run(extender.extend(TABLE, 2));
+  const { first, buffers } = waiter.run(extender.extend(TABLE, { count: 2 }));
   expect([first, buffers[0]]).toEqual([1, zero]);
   expect(world.has(zero, STATE.valid)).toBe(true);
   unpin(world, buffers);
@@ -179,7 +141,7 @@ test("a buffer that is being read behind the end is waited for", async () => {
   const { allocator, context, ioLocks } = reader;
   const buffer = context.waiter.run(allocator.allocate(TABLE, FORK.main, 1, null, CONTEXT.normal));
   expect(ioLocks.tryStart(buffer, true)).toBe(IO_LOCK.started);
-  const flow = extenderOf(world.backend).extend(TABLE, 1);
+  const flow = extenderOf(world.backend).extend(TABLE, { count: 1 });
   expect(flow.next().value).toMatchObject({ kind: "word", event: "BufferIo" });
   ioLocks.abort(buffer);
   context.pins.unpin(buffer);

@@ -6,109 +6,21 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 
 import { attachContext, detachContext } from "../src/backend-context.js";
-import type { BackendContext } from "../src/backend-context.js";
 import { REFCOUNT_MASK, refcountOf, STATE, usageOf } from "../src/buffer-state.js";
-import { extendLocal } from "../src/local-extend.js";
 import { LocalBuffers } from "../src/local-buffers.js";
+import { dropLocal, flushLocal } from "../src/local-relations.js";
 import { SCRATCH_FRAMES } from "../src/layout.js";
-import { BufferPool } from "../src/pool.js";
 import { PAGE_BYTES } from "../src/settings.js";
-import { CONTEXT, COUNTED } from "../src/statistics.js";
-import { FORK, INVALID_BLOCK } from "../src/tag.js";
-import type { Relation } from "../src/tag.js";
-import { Directory, PlainFiles } from "./plain-files.js";
+import { COUNTED } from "../src/statistics.js";
+import { FORK } from "../src/tag.js";
+import { LocalWorld, OTHER, RELATION } from "./local-world.js";
+import { PlainFiles } from "./plain-files.js";
 
-const RELATION: Relation = {
-  tablespace: 1663,
-  database: 5,
-  relation: 0x8000_0001,
-  persistence: "temporary",
-};
-const OTHER: Relation = { ...RELATION, relation: 7 };
 const code = (code: string): unknown => expect.objectContaining({ code });
-
-/** A pool, a backend of it and its local buffers. */
-class World implements AsyncDisposable {
-  readonly pool: BufferPool;
-  readonly context: BackendContext;
-  readonly files: PlainFiles;
-  readonly locals: LocalBuffers;
-  readonly #directory = new Directory();
-
-  constructor(localBuffers = 100, method: "sync" | "worker" = "sync", mayBlock = true) {
-    const aio = { method, required: true } as const;
-    this.pool = BufferPool.create({ buffers: 16, backends: 2, localBuffers, aio });
-    this.context = attachContext(this.pool.shared, {
-      files: (backend) => new PlainFiles(backend, this.#directory.path),
-      mayBlock,
-    });
-    this.files = this.context.files as PlainFiles;
-    this.locals = new LocalBuffers(this.context);
-  }
-
-  page(buffer: number): Uint8Array {
-    return this.context.frames.view(this.locals.frame(buffer));
-  }
-
-  /** Pins a block's buffer and, if need be, reads it. */
-  read(block: number, relation: Relation = RELATION): number {
-    const { locals } = this;
-    const buffer = this.context.waiter.run(locals.allocate(relation, FORK.main, block));
-    if (this.context.waiter.run(locals.startIo(buffer, true))) {
-      const page = this.page(buffer);
-      const bytes = new Uint8Array(PAGE_BYTES);
-      this.files.readBlock(relation, FORK.main, block, bytes);
-      page.set(bytes);
-      locals.terminateIo(buffer, false, STATE.valid, false);
-    }
-    return buffer;
-  }
-
-  /** Reads a block and lets go of it. @returns its buffer */
-  touch(block: number, relation: Relation = RELATION): number {
-    const buffer = this.read(block, relation);
-    this.locals.unpin(buffer);
-    return buffer;
-  }
-
-  /** Writes a number into a page, which looks initialised afterwards, and marks it dirty. */
-  fill(buffer: number, value: number): void {
-    const page = new DataView(this.page(buffer).buffer, this.page(buffer).byteOffset, PAGE_BYTES);
-    page.setUint16(12, 24, true);
-    page.setUint16(14, PAGE_BYTES, true);
-    page.setUint16(16, PAGE_BYTES, true);
-    page.setUint16(18, 0x2004, true);
-    page.setUint32(100, value, true);
-    this.locals.markDirty(buffer);
-  }
-
-  value(buffer: number): number {
-    return new DataView(this.page(buffer).buffer, this.page(buffer).byteOffset).getUint32(100, true);
-  }
-
-  /** The number in a block of the file. */
-  stored(block: number, relation: Relation = RELATION): number {
-    const bytes = new Uint8Array(PAGE_BYTES);
-    this.files.readBlock(relation, FORK.main, block, bytes);
-    return new DataView(bytes.buffer).getUint32(100, true);
-  }
-
-  count(operation: number): number {
-    return this.context.counters.get(operation, CONTEXT.normal, true).count;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.files.close();
-    this.context.aio.detach();
-    detachContext(this.context);
-    await this.pool.close();
-    this.#directory[Symbol.dispose]();
-  }
-}
 
 describe("the bounds", () => {
   test("leave those who read ahead a quarter of the buffers", async () => {
-    await using world = new World(100);
+    await using world = new LocalWorld(100);
     const { locals } = world;
     expect([locals.size, locals.pinLimit, locals.additionalPins]).toEqual([100, 25, 25]);
     for (let block = 0; block < 20; block++) world.read(block);
@@ -119,7 +31,7 @@ describe("the bounds", () => {
   });
 
   test("can be changed until the first use, within what the pool has reserved", async () => {
-    await using world = new World(200);
+    await using world = new LocalWorld(200);
     expect(() => world.locals.setSize(99)).toThrow(RangeError);
     expect(() => world.locals.setSize(201)).toThrow(RangeError);
     world.locals.setSize(100);
@@ -131,7 +43,7 @@ describe("the bounds", () => {
   });
 
   test("make frames of different backends different, behind those of the pool", async () => {
-    await using world = new World(100);
+    await using world = new LocalWorld(100);
     const other = attachContext(world.pool.shared, { files: () => world.files, mayBlock: true });
     const locals = new LocalBuffers(other);
     expect([world.locals.frame(0), world.locals.frame(99), locals.frame(0), locals.frame(99)]).toEqual([
@@ -146,7 +58,7 @@ describe("the bounds", () => {
   });
 
   test("are met by an error when everything is pinned, which changes nothing", async () => {
-    await using world = new World(100);
+    await using world = new LocalWorld(100);
     for (let block = 0; block < 100; block++) world.read(block);
     expect(() => world.read(100)).toThrow(code("ERR_BUFFER_NO_LOCAL"));
     expect(world.locals.lookup(RELATION, FORK.main, 100)).toBe(-1);
@@ -158,7 +70,7 @@ describe("the bounds", () => {
 
 describe("the clock", () => {
   test("fills the buffers in order, then lowers usage counts until it finds one that is nought", async () => {
-    await using world = new World(100);
+    await using world = new LocalWorld(100);
     for (let block = 0; block < 100; block++) expect(world.touch(block)).toBe(block);
     for (let time = 0; time < 6; time++) world.touch(0);
     world.touch(1);
@@ -176,7 +88,7 @@ describe("the clock", () => {
   });
 
   test("counts a pin that is doubled once", async () => {
-    await using world = new World();
+    await using world = new LocalWorld();
     const buffer = world.read(3);
     world.locals.pin(buffer);
     expect([usageOf(world.locals.state(buffer)), refcountOf(world.locals.state(buffer))]).toEqual([1, 1]);
@@ -190,7 +102,7 @@ describe("the clock", () => {
 
 describe("I/O", () => {
   test("has no lock that a second flow would see: only a page that is there, or an I/O, stops it", async () => {
-    await using world = new World();
+    await using world = new LocalWorld();
     const { locals, context } = world;
     const buffer = context.waiter.run(locals.allocate(RELATION, FORK.main, 0));
     expect(context.waiter.run(locals.startIo(buffer, true))).toBe(true);
@@ -209,7 +121,7 @@ describe("I/O", () => {
   });
 
   test("writes a dirty victim, with its checksum, before the buffer is used again", async () => {
-    await using world = new World(100);
+    await using world = new LocalWorld(100);
     const buffer = world.read(9);
     world.fill(buffer, 4711);
     world.locals.unpin(buffer);
@@ -223,7 +135,7 @@ describe("I/O", () => {
   });
 
   test("that fails leaves the page dirty and says why; it can be tried again", async () => {
-    await using world = new World(100);
+    await using world = new LocalWorld(100);
     const buffer = world.read(9);
     world.fill(buffer, 1);
     {
@@ -251,7 +163,7 @@ describe("I/O", () => {
   });
 
   test("that the file layer refuses gives the handle and the I/O's pin back", async () => {
-    await using world = new World(100);
+    await using world = new LocalWorld(100);
     const buffer = world.read(9);
     world.fill(buffer, 1);
     const { context, locals } = world;
@@ -273,7 +185,7 @@ describe("I/O", () => {
 
   // Aim: what is dirtied under a write is written again. Method: an I/O worker is held before it writes.
   test("keeps a page dirty that changes while it is written, and makes others wait for the write", async () => {
-    await using world = new World(100, "worker", false);
+    await using world = new LocalWorld(100, "worker", false);
     const { locals, context } = world;
     const buffer = await context.waiter.runAsync(locals.allocate(RELATION, FORK.main, 2));
     locals.terminateIo(buffer, false, STATE.valid, false);
@@ -295,7 +207,7 @@ describe("I/O", () => {
 
   // Aim: an I/O whose flow is gone ends all the same. Method: the flow is ended where it waits for its write.
   test("is ended by its completion when nobody waits for it any more", async () => {
-    await using world = new World(100, "worker");
+    await using world = new LocalWorld(100, "worker");
     const { locals, context } = world;
     const buffer = world.read(2);
     world.fill(buffer, 8);
@@ -313,81 +225,6 @@ describe("I/O", () => {
   });
 });
 
-describe("extending a temporary relation", () => {
-  test("makes valid pages of zeros, as many as the pins allow", async () => {
-    await using world = new World(100);
-    const { locals, context } = world;
-    for (let buffer = 0; buffer < 30; buffer++) world.page(buffer).set([1, 2, 3], 4000);
-    const extend = (count: number): ReturnType<typeof extendLocal> =>
-      extendLocal(context, locals, RELATION, FORK.main, count);
-    const first = context.waiter.run(extend(10));
-    expect([first.firstBlock, first.buffers.length]).toEqual([0, 10]);
-    const second = context.waiter.run(extend(64));
-    expect([second.firstBlock, second.buffers.length], "25 pins").toEqual([10, 15]);
-    const third = context.waiter.run(extend(64));
-    expect([third.firstBlock, third.buffers.length], "one in any case").toEqual([25, 1]);
-    for (const buffer of [...first.buffers, ...second.buffers, ...third.buffers]) {
-      expect(locals.isValid(buffer)).toBe(true);
-      expect(world.page(buffer).every((byte) => byte === 0)).toBe(true);
-      locals.unpin(buffer);
-    }
-    expect(world.files.extensions).toEqual([10, 15, 1]);
-    expect(context.counters.get(COUNTED.extend, CONTEXT.normal, true)).toEqual({
-      count: 3,
-      bytes: 26 * PAGE_BYTES,
-      ms: 0,
-    });
-    expect(locals.lookup(RELATION, FORK.main, 25)).toBe(third.buffers[0]);
-  });
-
-  test("takes over pages that a failed extension has left, and refuses those with data", async () => {
-    await using world = new World(100);
-    const { locals, context } = world;
-    const left = world.touch(0);
-    const { buffers } = context.waiter.run(extendLocal(context, locals, RELATION, FORK.main, 1));
-    expect(buffers).toEqual([left]);
-    expect(locals.pinCount(left)).toBe(1);
-    locals.unpin(left);
-    const full = world.read(2);
-    world.fill(full, 3);
-    locals.unpin(full);
-    expect(() => context.waiter.run(extendLocal(context, locals, RELATION, FORK.main, 2))).toThrow(
-      code("ERR_BUFFER_BEYOND_EOF_DATA"),
-    );
-    expect([world.value(full), locals.pinnedCount, world.files.extensions]).toEqual([3, 0, [1]]);
-  });
-
-  test("ends where block numbers end", async () => {
-    await using world = new World(100);
-    const files = Object.create(world.files, { blocks: { value: () => INVALID_BLOCK - 1 } }) as PlainFiles;
-    const context = { ...world.context, files };
-    const extend = (count: number): unknown =>
-      context.waiter.run(extendLocal(context, world.locals, RELATION, FORK.main, count));
-    expect(() => extend(2)).toThrow(code("ERR_BUFFER_MAX_BLOCKS"));
-    expect(world.locals.pinnedCount).toBe(0);
-  });
-});
-
-describe("dropping a temporary relation", () => {
-  test("forgets pages from a block on, unwritten, and refuses pinned ones", async () => {
-    await using world = new World(100);
-    const { locals, context } = world;
-    for (let block = 0; block < 6; block++) world.fill(world.touch(block), block + 1);
-    world.touch(3, OTHER);
-    const pinned = world.read(5);
-    const drop = (from: number): void =>
-      context.waiter.run(locals.dropRelation(RELATION, [FORK.vm, FORK.main], [0, from]));
-    expect(() => drop(3)).toThrow(code("ERR_BUFFER_PINNED_IN_DROP"));
-    locals.unpin(pinned);
-    drop(3);
-    const left = [0, 1, 2, 3, 4, 5].map((block) => locals.lookup(RELATION, FORK.main, block) >= 0);
-    expect(left).toEqual([true, true, true, false, false, false]);
-    expect(locals.lookup(OTHER, FORK.main, 3)).toBeGreaterThanOrEqual(0);
-    context.waiter.run(locals.flushRelation(RELATION));
-    expect([0, 1, 2, 3, 4, 5].map((block) => world.stored(block))).toEqual([1, 2, 3, 0, 0, 0]);
-  });
-});
-
 // Aim: no page is ever lost or mixed up. Method: random reads, changes, flushes, drops and pins of two relations with twice
 // as many blocks as buffers; the model is a map from block to number.
 test("local buffers agree with a map of blocks", async () => {
@@ -398,7 +235,7 @@ test("local buffers agree with a map of blocks", async () => {
   });
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 300, maxLength: 700, size: "max" }), async (steps) => {
-      await using world = new World(100);
+      await using world = new LocalWorld(100);
       const model = new Map<string, number>();
       const pinned: number[] = [];
       let next = 1;
@@ -413,11 +250,11 @@ test("local buffers agree with a map of blocks", async () => {
           world.locals.unpin(buffer);
         } else if (what === "pin" && pinned.length < 50) pinned.push(world.read(block, relation));
         else if (what === "unpin" && pinned.length > 0) world.locals.unpin(pinned.pop() as number);
-        else if (what === "flush") world.context.waiter.run(world.locals.flushRelation(relation));
+        else if (what === "flush") world.context.waiter.run(flushLocal(world.locals, relation));
         else if (what === "drop" && pinned.length === 0) {
           // As a truncation does, the file first: what was in it is gone too.
           for (let gone = block; gone < 100; gone++) model.delete(`${other} ${gone}`);
-          world.context.waiter.run(world.locals.dropRelation(relation, [FORK.main], [block]));
+          world.context.waiter.run(dropLocal(world.locals, relation, [{ fork: FORK.main, from: block }]));
           world.files.truncate(relation, FORK.main, block);
         }
       }

@@ -44,7 +44,7 @@ describe("a checkpoint", () => {
     const { context, allocator, locks, ioLocks, writer } = world.attach();
     world.flush(world.dirty(OTHER, 1, 1), world.backends[1]);
     const extender = new Extender({ context, allocator, locks, ioLocks, writer, additionalPins: () => 1 });
-    const { buffers } = context.waiter.run(extender.extend(OTHER, 1, { fork: FORK.vm }));
+    const { buffers } = context.waiter.run(extender.extend(OTHER, { count: 1, fork: FORK.vm }));
     for (const buffer of buffers) context.pins.unpin(buffer);
     world.dirty(TABLE, 2, 2);
     world.take();
