@@ -116,6 +116,7 @@ export function attachContext(shared: PoolShared, options: AttachOptions): Backe
     hook: hook === undefined ? undefined : (buffer) => reach("read:completing", buffer),
   });
   const aio = attachIo(shared, registry, { ...options.aio, mayBlock }, at, words);
+  const files = options.files(aio, shared);
   const life = { isOver: false };
   void watchResizes(headers, at, life);
   return {
@@ -129,8 +130,8 @@ export function attachContext(shared: PoolShared, options: AttachOptions): Backe
     counters: new Counters(view.doubles, layout.statisticsAt + id * layout.statisticsDoubles),
     aio,
     ioScope: aio.openScope(),
-    waiter: new Waiter(headers, at, aio, wal, mayBlock),
-    files: options.files(aio, shared),
+    waiter: new Waiter(headers, at, { aio, wal, files }, mayBlock),
+    files,
     wal,
     writeBackAfter: options.writeBackAfter ?? WRITE_BACK_AFTER.backend,
     mayBlock,

@@ -60,7 +60,7 @@ const DELAY_LOOK_MS = 10;
 /**
  * Runs a checkpoint.
  *
- * The caller holds no content lock. The syncs at its end block the thread.
+ * The caller holds no content lock.
  *
  * @throws {BufferError} ERR_BUFFER_WRITE: a page could not be written; the checkpoint has not happened; ERR_BUFFER_POISONED: a
  *   sync failed
@@ -85,7 +85,7 @@ export function* checkpoint(parts: WriteParts, options: CheckpointOptions = {}):
       yield { kind: "word", at: at + BACKEND.wake, value, event: "CheckpointWriteDelay", timeoutMs };
     }
   });
-  const syncs = options.sync === false ? 0 : parts.writer.syncs.syncAll();
+  const syncs = options.sync === false ? 0 : yield* parts.writer.syncs.syncAll();
   return { marked: list.count, written: writes.written, writes: writes.writes, pauses, syncs };
 }
 

@@ -54,6 +54,8 @@ export interface FileLayer {
   writeBack(relation: Relation, fork: Fork, block: number, count: number): void;
   /** Makes everything written to a fork durable. Blocking. */
   sync(relation: Relation, fork: Fork): void;
+  /** The same without blocking the thread. Needed for the asynchronous forms; `sync` is called there without it. */
+  syncAsync?(relation: Relation, fork: Fork): Promise<void>;
   /** The file of a block, as messages name it. */
   fileName(relation: Relation, fork: Fork, block: number): string;
   /** Waits for I/O under way and closes all descriptors; on a thread that must not sleep they are closed later. */

@@ -81,6 +81,8 @@ export const SYNC = {
   pending: 5,
   /** Writes that have been begun and have not come back. */
   writing: 6,
+  /** The backend that syncs the fork now, + 1. Changed under the mutex. */
+  syncer: 7,
   words: 8,
 } as const;
 

@@ -2,7 +2,8 @@
  * The open data files of one thread: a bounded number of descriptors, each with a lease under which I/O is done on it.
  *
  * When one more is needed, the file used longest ago is closed, after the I/O on it. A thread that must not sleep closes
- * it later, when that I/O is over; its descriptors may be more than the bound by those that are being closed.
+ * it later, when that I/O is over, and any thread when nothing runs on its descriptor that is no I/O of a handle; its
+ * descriptors may be more than the bound by those that are being closed.
  */
 import { closeSync, constants, openSync } from "node:fs";
 import type { AioBackend, FileLease } from "@millrace/aio";
@@ -20,6 +21,9 @@ export interface OpenFile {
   /** False once it is closed: open it again. */
   isOpen: boolean;
   usedAt: number;
+  /** Operations that run on the descriptor without the lease, and who hears of the end of the last. */
+  users: number;
+  onIdle?: () => void;
 }
 
 /** How files are opened. */
@@ -85,12 +89,24 @@ export class OpenFiles {
       throw new BufferError("ERR_BUFFER_FILE", `could not open "${path}": ${why}`, { cause: error });
     }
     try {
-      const file = { path, fd, lease: this.#aio.openLease(fd), isOpen: true, usedAt: ++this.#tick };
+      const lease = this.#aio.openLease(fd);
+      const file: OpenFile = { path, fd, lease, isOpen: true, usedAt: ++this.#tick, users: 0 };
       this.#files.add(file);
       return file;
     } catch (error) {
       closeSync(fd);
       throw error;
+    }
+  }
+
+  /** Runs an operation on a file's descriptor, which stays open until it is over, whoever closes the file meanwhile. */
+  async whileOpen(file: OpenFile, operation: (fd: number) => Promise<void>): Promise<void> {
+    file.users += 1;
+    try {
+      await operation(file.fd);
+    } finally {
+      file.users -= 1;
+      if (file.users === 0) file.onIdle?.();
     }
   }
 
@@ -100,8 +116,10 @@ export class OpenFiles {
     file.isOpen = false;
     if (this.#aio.mayBlock) {
       this.#aio.closingFile(file.lease);
-      closeSync(file.fd);
-      return;
+      if (file.users === 0) {
+        closeSync(file.fd);
+        return;
+      }
     }
     const closing = this.#closeLater(file);
     this.#closing.add(closing);
@@ -120,7 +138,8 @@ export class OpenFiles {
   }
 
   async #closeLater(file: OpenFile): Promise<void> {
-    await this.#aio.closingFileAsync(file.lease);
+    if (!this.#aio.mayBlock) await this.#aio.closingFileAsync(file.lease);
+    if (file.users > 0) await new Promise<void>((resolve) => (file.onIdle = resolve));
     closeSync(file.fd);
   }
 

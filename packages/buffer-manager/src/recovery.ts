@@ -15,6 +15,7 @@
  * | an exclusive content lock              | the page may be half changed: the pool stops, ERR_BUFFER_PANIC            |
  * | a pin or lock that cannot be counted   | others use that buffer without a pause for a second: the pool stops       |
  * | its wait for an only pin, its requests | withdrawn; a resize that it ran is taken back                             |
+ * | a sync of a file                       | somebody else's: what was written to the fork counts as not synced        |
  *
  * What a backend counted is kept. Whoever may have lost a wake-up to the death is woken, and looks again.
  */
@@ -30,6 +31,7 @@ import type { PoolView } from "./pool-core.js";
 import { panicPool } from "./pool-core.js";
 import type { RecoveryContext } from "./recovery-context.js";
 import { restoreSizes } from "./resize-sizes.js";
+import { releaseSyncs } from "./sync-requests.js";
 import { wakeAll } from "./wake-all.js";
 
 /** Pause between two looks at what another thread is about to change. */
@@ -118,6 +120,7 @@ export class PoolRecovery {
     withdrawWaiter(context);
     releasePins(context, doubtful);
     const isSettled = await settlePins(context, doubtful);
+    releaseSyncs(words, layout, id);
     const strategy = layout.strategyAt + STRATEGY.bgwriter;
     Atomics.compareExchange(words, strategy, id + 1, 0);
     Atomics.compareExchange(words, HEADER.backgroundWriter, id + 1, 0);

@@ -6,20 +6,14 @@
  * segment was last once is remembered. After a failed sync the kernel may have dropped what was written: from then on every
  * call, in every thread of the pool, is refused, until the pool is made anew and recovered. After md.c of PostgreSQL 18.
  */
-import {
-  closeSync,
-  existsSync,
-  fdatasyncSync,
-  fstatSync,
-  fsyncSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-} from "node:fs";
+import { closeSync, existsSync, fdatasync, fdatasyncSync, fstatSync, fsyncSync, openSync } from "node:fs";
+import { open } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { promisify } from "node:util";
 import type { AioBackend, IoHandle, IoVector } from "@millrace/aio";
 import { FADVISE, fadvise, nativeStatus, SYNC_FILE_RANGE, syncFileRange } from "@millrace/io-uring";
 
+import { ClusterPaths } from "./cluster-paths.js";
 import { BufferError } from "./errors.js";
 import type { FileLayer } from "./file-layer.js";
 import { POOL_CALLBACK, POOL_TARGET } from "./io-ids.js";
@@ -27,7 +21,7 @@ import { HEADER } from "./layout.js";
 import { OpenFiles } from "./open-files.js";
 import type { OpenFile } from "./open-files.js";
 import type { PoolShared } from "./pool-core.js";
-import { DEFAULT_TABLESPACE, GLOBAL_TABLESPACE, relationPath, segmentPath } from "./relation-path.js";
+import { segmentPath } from "./relation-path.js";
 import { fillRelationTarget, RELATION_WORDS } from "./relation-target.js";
 import { PAGE_BYTES } from "./settings.js";
 import type { Fork, Relation } from "./tag.js";
@@ -35,6 +29,7 @@ import { zeroBlocks } from "./zero-blocks.js";
 
 /** Descriptors of a thread; eight threads with so many fill the table of files that a system has by default. */
 const DESCRIPTORS_MAX = 128;
+const fdatasyncAsync = promisify(fdatasync);
 
 /** Where data files are. */
 export interface SegmentedFilesOptions {
@@ -80,7 +75,6 @@ export class SegmentedFiles implements FileLayer {
   readonly #segmentBlocks: number;
   readonly #forks = new Map<number, ForkFiles[]>();
   readonly #target = new Int32Array(RELATION_WORDS.count);
-  readonly #versionDirectories = new Map<number, string>();
   /** Directories in which a file was made since its fork was last synced. */
   readonly #changedDirectories = new Set<string>();
   #last: ForkFiles | undefined;
@@ -90,7 +84,8 @@ export class SegmentedFiles implements FileLayer {
     this.isDirect = settings.direct;
     this.canAdvise = !settings.direct && nativeStatus().available;
     this.#directory = directory;
-    this.#path = path ?? ((relation, fork) => this.#postgresPath(relation, fork));
+    const paths = new ClusterPaths(directory);
+    this.#path = path ?? ((relation, fork) => paths.pathOf(relation, fork));
     this.#files = new OpenFiles(aio, { max: descriptorsMax, isDirect: settings.direct, isReadOnly });
     this.#words = new Int32Array(control.buffer);
     this.#segmentBlocks = settings.segmentBlocks;
@@ -193,13 +188,26 @@ export class SegmentedFiles implements FileLayer {
         fdatasyncSync(file.fd);
       }
       const directory = dirname(files.path);
-      if (this.#changedDirectories.has(directory)) {
-        syncDirectory(directory);
-        this.#changedDirectories.delete(directory);
-      }
+      if (this.#changedDirectories.delete(directory)) syncDirectory(directory);
     } catch (cause) {
-      Atomics.store(this.#words, HEADER.syncFailed, 1);
-      throw new BufferError("ERR_BUFFER_POISONED", `could not sync "${files.path}"`, { cause });
+      throw this.#poison(files.path, cause);
+    }
+  }
+
+  async syncAsync(relation: Relation, fork: Fork): Promise<void> {
+    this.#checkPoison();
+    const files = this.#fork(relation, fork);
+    try {
+      for (let segment = 0; ; segment++) {
+        const file = this.#open(files, segment, false);
+        if (file === undefined) break;
+        await this.#files.whileOpen(file, fdatasyncAsync);
+      }
+      const directory = dirname(files.path);
+      // Before it is synced: a file that is made meanwhile is the next sync's.
+      if (this.#changedDirectories.delete(directory)) await syncDirectoryAsync(directory);
+    } catch (cause) {
+      throw this.#poison(files.path, cause);
     }
   }
 
@@ -322,32 +330,9 @@ export class SegmentedFiles implements FileLayer {
     return files;
   }
 
-  #postgresPath(relation: Relation, fork: Fork): string {
-    const { tablespace } = relation;
-    const isOwn = tablespace === DEFAULT_TABLESPACE || tablespace === GLOBAL_TABLESPACE;
-    return relationPath(relation, fork, isOwn ? "" : this.#versionDirectory(tablespace));
-  }
-
-  /** The one directory of a tablespace that is this cluster's: several versions may share a tablespace. */
-  #versionDirectory(tablespace: number): string {
-    const known = this.#versionDirectories.get(tablespace);
-    if (known !== undefined) return known;
-    const place = join(this.#directory, "pg_tblspc", String(tablespace));
-    const prefix = `PG_${this.#majorVersion()}`;
-    const names = existsSync(place) ? readdirSync(place).filter((name) => name.startsWith(prefix)) : [];
-    const [name] = names;
-    if (name === undefined || names.length > 1) {
-      const why = names.length === 0 ? "there is none" : `there are ${names.length}`;
-      throw new BufferError("ERR_BUFFER_FILE", `no one version's directory in "${place}": ${why}`);
-    }
-    this.#versionDirectories.set(tablespace, name);
-    return name;
-  }
-
-  /** The cluster's major version with a "_" behind it; empty if the directory does not say. */
-  #majorVersion(): string {
-    const path = join(this.#directory, "PG_VERSION");
-    return existsSync(path) ? `${readFileSync(path, "latin1").trim()}_` : "";
+  #poison(path: string, cause: unknown): BufferError {
+    Atomics.store(this.#words, HEADER.syncFailed, 1);
+    return new BufferError("ERR_BUFFER_POISONED", `could not sync "${path}"`, { cause });
   }
 
   #checkPoison(): void {
@@ -376,5 +361,14 @@ function syncDirectory(path: string): void {
     fsyncSync(fd);
   } finally {
     closeSync(fd);
+  }
+}
+
+async function syncDirectoryAsync(path: string): Promise<void> {
+  const handle = await open(path, "r");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
   }
 }

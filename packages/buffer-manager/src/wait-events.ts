@@ -15,6 +15,7 @@ const WAIT_EVENTS = [
   "BgWriterHibernate",
   "PoolResizeBarrier",
   "RelationExtension",
+  "DataFileSync",
 ] as const;
 
 /** The name of a wait; "" for none. */

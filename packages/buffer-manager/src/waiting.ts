@@ -12,11 +12,12 @@
 import type { AioBackend, IoHandle, IoReturn, IoScope, WaitRef } from "@millrace/aio";
 
 import { BufferError } from "./errors.js";
-import type { WalHooks } from "./file-layer.js";
+import type { FileLayer, WalHooks } from "./file-layer.js";
 import type { BufferHeaders } from "./headers.js";
 import { BACKEND } from "./layout.js";
 import { checkPoolPanic } from "./pool-core.js";
 import { acknowledgeResize } from "./resize-barrier.js";
+import type { Fork, Relation } from "./tag.js";
 import { waitEventNumber } from "./wait-events.js";
 import type { WaitEvent } from "./wait-events.js";
 
@@ -30,6 +31,8 @@ export interface WordWait {
   readonly event: WaitEvent;
   /** Forever unless given. */
   readonly timeoutMs?: number;
+  /** Another flow of this thread has to change it: a blocking wait would never end, and is refused. */
+  readonly isOwn?: boolean;
 }
 
 /** Until an I/O is over, whoever issued it. */
@@ -51,8 +54,15 @@ export interface WalWait {
   readonly lsn: bigint;
 }
 
+/** Until everything written to a fork is durable; an error of the files is thrown into the flow. */
+export interface SyncWait {
+  readonly kind: "sync";
+  readonly relation: Relation;
+  readonly fork: Fork;
+}
+
 /** What a flow waits for. */
-export type Wait = WordWait | IoWait | HandleWait | WalWait;
+export type Wait = WordWait | IoWait | HandleWait | WalWait | SyncWait;
 
 /** A computation that may have to wait. */
 export type Waiting<T> = Generator<Wait, T, unknown>;
@@ -76,15 +86,22 @@ export class Waiter {
   readonly #at: number;
   readonly #aio: AioBackend;
   readonly #wal: WalHooks;
+  readonly #files: FileLayer;
   readonly #mayBlock: boolean;
 
   /** @param at the backend's first word */
-  constructor(headers: BufferHeaders, at: number, aio: AioBackend, wal: WalHooks, mayBlock: boolean) {
+  constructor(
+    headers: BufferHeaders,
+    at: number,
+    { aio, wal, files }: { readonly aio: AioBackend; readonly wal: WalHooks; readonly files: FileLayer },
+    mayBlock: boolean,
+  ) {
     this.#headers = headers;
     this.#words = headers.words;
     this.#at = at;
     this.#aio = aio;
     this.#wal = wal;
+    this.#files = files;
     this.#mayBlock = mayBlock;
   }
 
@@ -138,11 +155,16 @@ export class Waiter {
     if (wait.kind === "handle") return this.#aio.acquire(wait.scope, wait.slot);
     if (wait.kind === "io") this.#aio.wait(wait.ref);
     else if (wait.kind === "wal") this.#wal.flush(wait.lsn);
+    else if (wait.kind === "sync") this.#files.sync(wait.relation, wait.fork);
     else this.#sleep(wait);
     return undefined;
   }
 
-  #sleep({ at, value, event, timeoutMs }: WordWait): void {
+  #sleep({ at, value, event, timeoutMs, isOwn }: WordWait): void {
+    if (isOwn === true) {
+      const message = "an asynchronous call of this thread has to end first, and would never do so";
+      throw new BufferError("ERR_BUFFER_WOULD_BLOCK", message);
+    }
     const eventAt = this.#at + BACKEND.waitEvent;
     Atomics.store(this.#words, eventAt, waitEventNumber(event));
     Atomics.wait(this.#words, at, value, timeoutMs);
@@ -156,7 +178,14 @@ export class Waiter {
     if (wait.kind === "handle") return this.#aio.acquireAsync(wait.scope, wait.slot);
     if (wait.kind === "io") return this.#aio.waitAsync(wait.ref);
     if (wait.kind === "wal") return this.#wal.flushAsync?.(wait.lsn) ?? this.#wal.flush(wait.lsn);
+    if (wait.kind === "sync") return this.#sync(wait);
     return waitForWord(this.#words, wait);
+  }
+
+  async #sync({ relation, fork }: SyncWait): Promise<void> {
+    const files = this.#files;
+    if (files.syncAsync === undefined) files.sync(relation, fork);
+    else await files.syncAsync(relation, fork);
   }
 }
 

@@ -9,7 +9,7 @@ import { CleanupLocks } from "../src/cleanup-lock.js";
 import { foldStatistics, readStatistics } from "../src/io-statistics.js";
 import { handOverToIo, IoLocks, terminateIo } from "../src/io-lock.js";
 import { latchHolder, latchReaders } from "../src/latch.js";
-import { BACKEND, DESCRIPTOR, HEADER, STRATEGY } from "../src/layout.js";
+import { BACKEND, DESCRIPTOR, HEADER, STRATEGY, SYNC } from "../src/layout.js";
 import { PoolRecovery } from "../src/recovery.js";
 import { CONTEXT, COUNTED } from "../src/statistics.js";
 import { mutexesOf } from "../src/wake-all.js";
@@ -337,6 +337,17 @@ describe("a backend that dies", () => {
     const recovery = new PoolRecovery({ words, layout, doubles }, () => Promise.reject(new Error("no ring")));
     await expect(recovery.recoverThread(DEAD)).rejects.toThrow("no ring");
     expect(words[HEADER.panic]).toBe(1);
+  });
+
+  test("leaves the fork that it was syncing to be synced again", async () => {
+    const { pool } = createWorld();
+    const { words, layout, doubles } = pool;
+    const entryOf = (entry: number): Int32Array =>
+      words.subarray(layout.syncsAt + (entry + 1) * SYNC.words, layout.syncsAt + (entry + 2) * SYNC.words);
+    for (const [entry, backend] of [0, 1].entries()) entryOf(entry)[SYNC.syncer] = backend + 1;
+    await new PoolRecovery({ words, layout, doubles }, () => Promise.resolve()).recoverThread(DEAD);
+    expect([entryOf(0)[SYNC.pending], entryOf(0)[SYNC.syncer]]).toEqual([1, 0]);
+    expect([entryOf(1)[SYNC.pending], entryOf(1)[SYNC.syncer]]).toEqual([0, 2]);
   });
 
   test("leaves what it counted", async () => {

@@ -15,6 +15,7 @@ import { segmentedFiles } from "../src/segmented-files.js";
 import type { SegmentedFiles, SegmentedFilesOptions } from "../src/segmented-files.js";
 import { FORK } from "../src/tag.js";
 import type { Fork, Relation } from "../src/tag.js";
+import { BusyThreads, turns } from "./busy-threads.js";
 import { blockOf, DataDirectory, makePage, METHODS, PAGE, TABLE } from "./data-directory.js";
 
 /** Blocks of a segment in these tests. */
@@ -311,10 +312,40 @@ describe("descriptors", () => {
   });
 });
 
+describe("a sync without blocking", () => {
+  // Aim: no other file is synced in its place, and no descriptor is lost. Method: the threads that sync are kept busy while the
+  // file is closed, as by one that is opened after it; on threads that may sleep and that must not.
+  test.each([true, false])("keeps its descriptor open until it is over (may block: %s)", async (mayBlock) => {
+    await using world = new World("sync", { descriptorsMax: 1, mayBlock });
+    world.directory.writeBlocks(TABLE, 4);
+    await using busy = new BusyThreads();
+    let isDone = false;
+    const syncing = world.files.syncAsync(TABLE, FORK.main).finally(() => {
+      isDone = true;
+    });
+    world.directory.writeBlocks(TABLE, 4, FORK.fsm);
+    expect(world.files.blocks(TABLE, FORK.fsm)).toBe(4);
+    await turns();
+    expect([isDone, world.files.openCount, openBelow(world.directory.path).length]).toEqual([false, 1, 2]);
+    await busy.release();
+    await syncing;
+    await world.files.closeAsync();
+    expect(openBelow(world.directory.path)).toEqual([]);
+  });
+
+  test("syncs all segments, and the directory of one that was made", async () => {
+    await using world = new World("sync");
+    world.directory.writeBlocks(TABLE, 20);
+    world.files.zeroExtend(TABLE, FORK.main, 20, 10);
+    await world.files.syncAsync(TABLE, FORK.main);
+    expect(world.files.openCount).toBe(4);
+  });
+});
+
 describe("a failed sync", () => {
   // Aim: what may be lost is never called durable. Method: the file's directory is gone when the sync comes to it, which
   // fails as a disk would; a second thread's layer of the pool then refuses too.
-  test("is final, for every thread of the pool", async () => {
+  test.each(["sync", "syncAsync"] as const)("is final, for every thread of the pool (%s)", async (form) => {
     await using world = new World("sync");
     const other = attachContext(world.pool.shared, {
       files: segmentedFiles({ directory: world.directory.path }),
@@ -326,7 +357,9 @@ describe("a failed sync", () => {
     world.files.zeroExtend(elsewhere, FORK.main, 0, 1);
     rmSync(dirname(world.directory.segment(elsewhere, 0)), { recursive: true });
     const poisoned = code("ERR_BUFFER_POISONED");
-    expect(() => world.files.sync(elsewhere, FORK.main)).toThrow(poisoned);
+    if (form === "sync") expect(() => world.files.sync(elsewhere, FORK.main)).toThrow(poisoned);
+    else await expect(world.files.syncAsync(elsewhere, FORK.main)).rejects.toThrow(poisoned);
+    await expect(world.files.syncAsync(TABLE, FORK.main)).rejects.toThrow(poisoned);
     for (const { files } of [world.context, other]) {
       expect(() => files.sync(TABLE, FORK.main)).toThrow(poisoned);
       expect(() => files.zeroExtend(TABLE, FORK.main, 1, 1)).toThrow(poisoned);

@@ -105,6 +105,11 @@ export class RecordingFiles extends SegmentedFiles {
     super.sync(relation, fork);
   }
 
+  override async syncAsync(relation: Relation, fork: Fork): Promise<void> {
+    this.#world.events.push(`sync ${relation.relation}${fork === FORK.main ? "" : `/${fork}`}`);
+    await super.syncAsync(relation, fork);
+  }
+
   override writeBack(relation: Relation, fork: Fork, block: number, count: number): void {
     this.#world.hints.push(`${relation.relation}:${block},${count}`);
     super.writeBack(relation, fork, block, count);
