@@ -168,7 +168,7 @@ export class AutoPrewarm {
     const buffers = new Int32Array(wanted);
     const operation = new ReadOperation(relation, fork, null);
     try {
-      const count = yield* this.#reader.start(operation, buffers, 0, block, wanted, 0);
+      const count = yield* this.#reader.start(operation.begin(buffers, 0, block, wanted, 0));
       if (operation.needWait) yield* this.#reader.wait(operation);
       return count;
     } finally {

@@ -135,7 +135,7 @@ export class BufferReads extends BufferUpkeep {
     flags = 0,
   ): number {
     const { reader, scopes } = this.#checked();
-    const covered = reader.startRead(operation, buffers, at, block, count, flags);
+    const covered = reader.startRead(operation.begin(buffers, at, block, count, flags));
     noteRead(operation, scopes?.current);
     return covered;
   }
@@ -151,7 +151,7 @@ export class BufferReads extends BufferUpkeep {
   ): Promise<number> {
     const { reader, scopes } = this.#checked();
     const scope = scopes?.current;
-    const covered = await reader.startReadAsync(operation, buffers, at, block, count, flags);
+    const covered = await reader.startReadAsync(operation.begin(buffers, at, block, count, flags));
     noteRead(operation, scope);
     return covered;
   }

@@ -83,37 +83,7 @@ export class BufferHeaders {
    * @returns the new state
    */
   pin(buffer: number, isRing: boolean): number {
-    const { words } = this;
-    const at = this.#first + buffer * DESCRIPTOR.words;
-    let seen = words[at] as number;
-    for (;;) {
-      if ((seen & STATE.locked) !== 0) {
-        seen = this.awaitUnlocked(at);
-        continue;
-      }
-      let next = seen + REFCOUNT_ONE;
-      const usage = seen & USAGE_MASK;
-      if (isRing ? usage === 0 : usage < USAGE_MAX << USAGE_SHIFT) next += USAGE_ONE;
-      const before = Atomics.compareExchange(words, at, seen, next);
-      if (before === seen) return next;
-      seen = before;
-    }
-  }
-
-  /** Adds a pin without touching the usage count. @returns the new state */
-  pinQuietly(buffer: number): number {
-    const { words } = this;
-    const at = this.#first + buffer * DESCRIPTOR.words;
-    let seen = words[at] as number;
-    for (;;) {
-      if ((seen & STATE.locked) !== 0) {
-        seen = this.awaitUnlocked(at);
-        continue;
-      }
-      const before = Atomics.compareExchange(words, at, seen, seen + REFCOUNT_ONE);
-      if (before === seen) return seen + REFCOUNT_ONE;
-      seen = before;
-    }
+    return this.#count(buffer, REFCOUNT_ONE, isRing ? USAGE_ONE : USAGE_MAX << USAGE_SHIFT);
   }
 
   /**
@@ -122,6 +92,18 @@ export class BufferHeaders {
    * @returns the new state
    */
   unpin(buffer: number): number {
+    const next = this.#count(buffer, -REFCOUNT_ONE, 0);
+    if ((next & STATE.pinCountWaiter) !== 0) this.wakePinWaiter(buffer);
+    return next;
+  }
+
+  /**
+   * Adds to the reference count, and one use if there have been fewer.
+   *
+   * @param usesMax a usage count, in its place in the state
+   * @returns the new state
+   */
+  #count(buffer: number, pins: number, usesMax: number): number {
     const { words } = this;
     const at = this.#first + buffer * DESCRIPTOR.words;
     let seen = words[at] as number;
@@ -130,13 +112,12 @@ export class BufferHeaders {
         seen = this.awaitUnlocked(at);
         continue;
       }
-      const before = Atomics.compareExchange(words, at, seen, seen - REFCOUNT_ONE);
-      if (before === seen) break;
+      let next = seen + pins;
+      if ((seen & USAGE_MASK) < usesMax) next += USAGE_ONE;
+      const before = Atomics.compareExchange(words, at, seen, next);
+      if (before === seen) return next;
       seen = before;
     }
-    const next = seen - REFCOUNT_ONE;
-    if ((next & STATE.pinCountWaiter) !== 0) this.wakePinWaiter(buffer);
-    return next;
   }
 
   /** Wakes the backend that waits to be the only one, if only its own pin is left. */

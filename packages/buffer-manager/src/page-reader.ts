@@ -81,7 +81,7 @@ export class PageReader {
     const flags =
       (mode === "zeroOnError" ? READ_FLAG.zeroOnError : 0) | (isBlocking ? READ_FLAG.synchronously : 0);
     try {
-      yield* reader.start(operation, buffers, 0, block, 1, flags);
+      yield* reader.start(operation.begin(buffers, 0, block, 1, flags));
       if (operation.needWait) yield* reader.wait(operation);
       return buffers[0] as number;
     } catch (error) {

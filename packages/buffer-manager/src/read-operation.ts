@@ -52,6 +52,25 @@ export class ReadOperation {
     this.ring = ring;
   }
 
+  /** For the reader: whether the first block was there, so that there is nothing to read. To be asked before the read starts. */
+  get isHit(): boolean {
+    return this.done > 0;
+  }
+
+  /** For the reader: takes a new read down. The array's entries that are set are pins of an earlier call. @returns itself */
+  begin(buffers: Int32Array, at: number, block: number, count: number, flags: number): this {
+    this.buffers = buffers;
+    this.at = at;
+    this.block = block;
+    this.count = count;
+    this.flags = flags;
+    this.done = 0;
+    this.pinned = 0;
+    this.ref = undefined;
+    this.needWait = false;
+    return this;
+  }
+
   /** Forgets the pieces. */
   clearPieces(): void {
     this.#used = 0;

@@ -178,7 +178,7 @@ test("what a session wishes is settled when its read starts", async () => {
   backend.session.zeroDamagedPages = true;
   const operation = backend.operation();
   const buffers = new Int32Array(2);
-  await backend.reader.startReadAsync(operation, buffers, 0, 0, 2, 0);
+  await backend.reader.startReadAsync(operation.begin(buffers, 0, 0, 2, 0));
   backend.session.zeroDamagedPages = false;
   world.controller.completeAll();
   await backend.reader.waitReadAsync(operation);
@@ -192,7 +192,7 @@ test("the backend that wanted a page hears of it, not the one that only complete
   world.directory.writeBlock(TABLE, 1, makePage(1, { checksum: true }));
   const backend = world.backend();
   const operation = backend.operation();
-  await backend.reader.startReadAsync(operation, new Int32Array(2), 0, 0, 2, 0);
+  await backend.reader.startReadAsync(operation.begin(new Int32Array(2), 0, 0, 2, 0));
   world.controller.completeAll();
   const { words, layout } = backend.context;
   expect([world.events, checksumFailureRows(words, layout.checksumFailuresAt)]).toEqual([[], []]);

@@ -113,9 +113,9 @@ describe.each([true, false])("with the option %s", (contiguous) => {
     scatterFreeList(backend);
     const operation = backend.operation();
     const buffers = new Int32Array(16);
-    expect(await backend.reader.startReadAsync(operation, buffers, 0, 3, 16, READ_FLAG.synchronously)).toBe(
-      16,
-    );
+    expect(
+      await backend.reader.startReadAsync(operation.begin(buffers, 0, 3, 16, READ_FLAG.synchronously)),
+    ).toBe(16);
     expect(operation.vectors.length).toBe(contiguous ? 1 : 16);
     await backend.reader.waitReadAsync(operation);
     expect([...buffers].map((buffer) => blockOf(backend.page(buffer)))).toEqual(
@@ -134,7 +134,7 @@ describe.each([true, false])("with the option %s", (contiguous) => {
     const pieces: number[] = [];
     for (let block = 0; block < 512; block += 16) {
       const buffers = new Int32Array(16);
-      await backend.reader.startReadAsync(operation, buffers, 0, block, 16, READ_FLAG.synchronously);
+      await backend.reader.startReadAsync(operation.begin(buffers, 0, block, 16, READ_FLAG.synchronously));
       await backend.reader.waitReadAsync(operation);
       expect([...buffers].map((buffer) => blockOf(backend.page(buffer)) - block)).toEqual([
         ...buffers.keys(),

@@ -121,7 +121,7 @@ describe("a cleanup lock", () => {
     const one = holderIn(world, 0);
     const io = new BufferHeaders(world.words, world.layout, -1, true);
     one.pins.pin(BUFFER);
-    io.pinQuietly(BUFFER);
+    io.pin(BUFFER, true);
     const waiting = one.cleanup.lock(BUFFER);
     waiting.next();
     io.unpin(BUFFER);

@@ -139,7 +139,7 @@ test("the check of a pool's words sees what is wrong", () => {
   const { words, layout, headersOf } = createWords(16);
   const headers = headersOf(0);
   expect(violations({ words, layout })).toEqual([]);
-  headers.pinQuietly(3);
+  headers.pin(3, true);
   headers.lock(4);
   words[headers.at(5) + DESCRIPTOR.freeNext] = -1;
   words[layout.bucketsAt] = 7;

@@ -87,7 +87,7 @@ describe("a page that is to be written anew", () => {
     world.directory.writeBlocks(TABLE, 4);
     const [one, two] = [world.backend(), world.backend()];
     const read = one.operation();
-    await one.reader.startReadAsync(read, new Int32Array(1), 0, 2, 1, 0);
+    await one.reader.startReadAsync(read.begin(new Int32Array(1), 0, 2, 1, 0));
     const zeroing = two.readPageAsync(2, "zeroAndLock");
     world.controller.completeAll();
     const buffer = await zeroing;

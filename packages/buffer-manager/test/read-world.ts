@@ -86,7 +86,9 @@ export class ReadingBackend {
     const operation = this.operation(relation);
     const buffers = new Int32Array(count);
     for (let done = 0; done < count;) {
-      done += await this.reader.startReadAsync(operation, buffers, done, block + done, count - done, flags);
+      done += await this.reader.startReadAsync(
+        operation.begin(buffers, done, block + done, count - done, flags),
+      );
       if (operation.needWait) await this.reader.waitReadAsync(operation);
     }
     return [...buffers];

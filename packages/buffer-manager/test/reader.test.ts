@@ -155,7 +155,7 @@ describe.each(variants)("method %s (contiguous %s)", (method, contiguous) => {
     const backend = world.backend({ mayBlock: true });
     const operation = backend.operation();
     const buffers = new Int32Array(4);
-    expect(backend.reader.startRead(operation, buffers, 0, 0, 4, READ_FLAG.synchronously)).toBe(4);
+    expect(backend.reader.startRead(operation.begin(buffers, 0, 0, 4, READ_FLAG.synchronously))).toBe(4);
     expect(operation.needWait).toBe(true);
     expect(backend.isValid(1)).toBe(method !== "sync");
     backend.reader.waitRead(operation);
@@ -171,16 +171,16 @@ describe("a read", () => {
     const [cached = 0] = await backend.read(2, 1, READ_FLAG.synchronously);
     const operation = backend.operation();
     const buffers = new Int32Array(5);
-    expect(await backend.reader.startReadAsync(operation, buffers, 0, 0, 5, 0)).toBe(2);
+    expect(await backend.reader.startReadAsync(operation.begin(buffers, 0, 0, 5, 0))).toBe(2);
     expect(operation.needWait).toBe(true);
     expect([...buffers]).toEqual([2, 3, cached, 0, 0]);
     expect(backend.context.pins.count(cached - 1)).toBe(2);
     const hits = backend.counted("hit").count;
     const next = backend.operation();
-    expect(await backend.reader.startReadAsync(next, buffers, 2, 2, 3, 0)).toBe(1);
+    expect(await backend.reader.startReadAsync(next.begin(buffers, 2, 2, 3, 0))).toBe(1);
     expect(next.needWait).toBe(false);
     expect([backend.context.pins.count(cached - 1), backend.counted("hit").count]).toEqual([2, hits]);
-    expect(await backend.reader.startReadAsync(next, buffers, 3, 3, 2, 0)).toBe(2);
+    expect(await backend.reader.startReadAsync(next.begin(buffers, 3, 3, 2, 0))).toBe(2);
     world.controller.completeAll();
     await backend.reader.waitReadAsync(operation);
     await backend.reader.waitReadAsync(next);
@@ -197,10 +197,10 @@ describe("a read", () => {
     const other = small.backend();
     const operation = other.operation();
     const buffers = new Int32Array(16);
-    expect(await other.reader.startReadAsync(operation, buffers, 0, 5, 16, 0)).toBe(3);
+    expect(await other.reader.startReadAsync(operation.begin(buffers, 0, 5, 16, 0))).toBe(3);
     expect(buffers.filter((buffer) => buffer !== 0).length).toBe(3);
     const next = other.operation();
-    expect(await other.reader.startReadAsync(next, buffers, 3, 8, 13, 0)).toBe(8);
+    expect(await other.reader.startReadAsync(next.begin(buffers, 3, 8, 13, 0))).toBe(8);
     small.controller.completeAll();
     await other.reader.waitReadAsync(operation);
     await other.reader.waitReadAsync(next);
@@ -212,7 +212,7 @@ describe("a read", () => {
     const backend = world.backend({ mayBlock: true });
     await backend.read(0, 1, READ_FLAG.synchronously);
     const operation = backend.operation();
-    expect(backend.reader.startRead(operation, new Int32Array(1), 0, 0, 1, 0)).toBe(1);
+    expect(backend.reader.startRead(operation.begin(new Int32Array(1), 0, 0, 1, 0))).toBe(1);
     expect(() => backend.reader.waitRead(operation)).toThrow(code("ERR_BUFFER_NO_READ"));
     await expect(backend.reader.waitReadAsync(operation)).rejects.toThrow(code("ERR_BUFFER_NO_READ"));
   });
@@ -222,10 +222,10 @@ describe("a read", () => {
     world.directory.writeBlocks(TABLE, 8);
     const [one, two] = [world.backend(), world.backend()];
     const operation = one.operation();
-    await one.reader.startReadAsync(operation, new Int32Array(4), 0, 0, 4, 0);
+    await one.reader.startReadAsync(operation.begin(new Int32Array(4), 0, 0, 4, 0));
     const other = two.operation();
     const buffers = new Int32Array(4);
-    const joined = two.reader.startReadAsync(other, buffers, 0, 0, 4, 0);
+    const joined = two.reader.startReadAsync(other.begin(buffers, 0, 0, 4, 0));
     world.controller.completeAll();
     expect(await joined).toBe(1);
     expect([other.needWait, two.counted("hit").count, two.counted("read").count]).toEqual([false, 1, 0]);
@@ -238,17 +238,17 @@ describe("a read", () => {
     world.directory.writeBlocks(TABLE, 8);
     const [one, two] = [world.backend(), world.backend()];
     const operation = one.operation();
-    await one.reader.startReadAsync(operation, new Int32Array(2), 0, 3, 2, 0);
+    await one.reader.startReadAsync(operation.begin(new Int32Array(2), 0, 3, 2, 0));
     const other = two.operation();
     const buffers = new Int32Array(8);
-    expect(await two.reader.startReadAsync(other, buffers, 0, 0, 8, 0)).toBe(3);
+    expect(await two.reader.startReadAsync(other.begin(buffers, 0, 0, 8, 0))).toBe(3);
     expect(
       buffers.every((buffer) => buffer !== 0),
       "what follows stays pinned",
     ).toBe(true);
     world.controller.completeAll();
     await two.reader.waitReadAsync(other);
-    expect(await two.reader.startReadAsync(other, buffers, 3, 3, 5, 0)).toBe(1);
+    expect(await two.reader.startReadAsync(other.begin(buffers, 3, 3, 5, 0))).toBe(1);
     await one.reader.waitReadAsync(operation);
   });
 
@@ -261,7 +261,7 @@ describe("a read", () => {
     for (const block of [0, 8, 16]) {
       const operation = backend.operation();
       const buffers = new Int32Array(8);
-      expect(await backend.reader.startReadAsync(operation, buffers, 0, block, 8, 0)).toBe(8);
+      expect(await backend.reader.startReadAsync(operation.begin(buffers, 0, block, 8, 0))).toBe(8);
       reads.push({ operation, buffers, block });
     }
     for (const handle of world.controller.submitted().toReversed()) world.controller.complete(handle);
@@ -280,7 +280,7 @@ describe("a read", () => {
     const [one, two] = [world.backend(), world.backend()];
     const operation = one.operation();
     const buffers = new Int32Array(4);
-    await one.reader.startReadAsync(operation, buffers, 0, 0, 4, 0);
+    await one.reader.startReadAsync(operation.begin(buffers, 0, 0, 4, 0));
     one.release(...buffers);
     world.controller.completeAll();
     expect((await two.read(0, 4)).map((buffer) => blockOf(two.page(buffer)))).toEqual([0, 1, 2, 3]);
@@ -293,7 +293,7 @@ describe("a read", () => {
     const backend = world.backend();
     const buffers = await backend.read(0, 12, READ_FLAG.synchronously);
     const more = new Int32Array(8);
-    await expect(backend.reader.startReadAsync(backend.operation(), more, 0, 16, 8, 0)).rejects.toThrow(
+    await expect(backend.reader.startReadAsync(backend.operation().begin(more, 0, 16, 8, 0))).rejects.toThrow(
       code("ERR_BUFFER_NO_UNPINNED"),
     );
     expect([...more]).toEqual([0, 0, 0, 0, 0, 0, 0, 0]);
@@ -336,7 +336,7 @@ describe("on a thread that must not sleep", () => {
     world.directory.writeBlocks(TABLE, 4);
     const backend = world.backend();
     const buffers = new Int32Array(2);
-    expect(() => backend.reader.startRead(backend.operation(), buffers, 0, 0, 2, 0)).toThrow(
+    expect(() => backend.reader.startRead(backend.operation().begin(buffers, 0, 0, 2, 0))).toThrow(
       code("ERR_BUFFER_WOULD_BLOCK"),
     );
     expect([...buffers, backend.context.pins.pinnedCount]).toEqual([0, 0, 0]);
@@ -349,7 +349,9 @@ test("advice is given for reads that wait for their waiter", async () => {
   const backend = world.backend();
   const operation = backend.operation();
   const buffers = new Int32Array(4);
-  expect(await backend.reader.startReadAsync(operation, buffers, 0, 0, 4, READ_FLAG.issueAdvice)).toBe(4);
+  expect(await backend.reader.startReadAsync(operation.begin(buffers, 0, 0, 4, READ_FLAG.issueAdvice))).toBe(
+    4,
+  );
   expect(backend.counted("read").count, "nothing is read yet").toBe(0);
   await backend.reader.waitReadAsync(operation);
   expect(blockOf(backend.page(buffers[3] ?? 0))).toBe(3);
