@@ -2,10 +2,12 @@
  * Threads that are ended where it hurts: what they held is free afterwards, and who waited for it goes on; or everybody hears
  * that the pool has stopped.
  */
+import { EventEmitter, once } from "node:events";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 
+import type { MethodName } from "@millrace/aio";
 import { describe, expect, test } from "vitest";
 
 import { BufferManager } from "../src/buffer-manager.js";
@@ -16,12 +18,14 @@ import { BufferPool } from "../src/pool.js";
 import type { PoolPoint } from "../src/points.js";
 import { segmentedFiles } from "../src/segmented-files.js";
 import type { Relation } from "../src/tag.js";
+import { blockOf, makePage, METHODS } from "./data-directory.js";
 import { checkInvariants } from "./invariants.js";
 import { Directory } from "./plain-files.js";
 
 const TABLE: Relation = { tablespace: 1663, database: 5, relation: 16_384 };
 const BUFFERS = 32;
 const BLOCKS = 24;
+const BACKENDS = 4;
 const code = (code: string): unknown => expect.objectContaining({ code });
 
 interface Message {
@@ -38,50 +42,52 @@ interface Plan {
   readonly skip?: number;
 }
 
+type AsyncAtomics = typeof Atomics & {
+  waitAsync(words: Int32Array, at: number, value: number): { readonly value: string | Promise<string> };
+};
+
+/** What stands for an error that nobody caught. */
+const UNCAUGHT = "uncaught";
+
 /** A thread with a plan. */
 class Thread {
   readonly worker: Worker;
   readonly recovered: Promise<void>;
   readonly #messages: Message[] = [];
-  #wake: () => void = () => undefined;
+  readonly #bell = new EventEmitter();
+  readonly #board = new Int32Array(new SharedArrayBuffer(8));
 
   constructor(world: World, { steps, point, skip = 0 }: Plan) {
-    const board = new Int32Array(new SharedArrayBuffer(8));
     const { shared } = world.pool;
+    const board = this.#board;
     const workerData = { shared, directory: world.directory.path, table: TABLE, steps, point, skip, board };
     this.worker = new Worker(new URL("dying-thread.mjs", import.meta.url), { workerData, execArgv: [] });
     this.recovered = world.pool.supervise(this.worker);
-    this.worker.on("message", (message: Message) => {
+    const note = (message: Message): void => {
       this.#messages.push(message);
-      this.#wake();
-    });
-    this.worker.on("error", (error) => {
-      this.#messages.push({ code: "error", message: String(error) });
-      this.#wake();
-    });
-    this.#board = board;
+      this.#bell.emit("message");
+    };
+    this.worker.on("message", note);
+    this.worker.on("error", (error) => note({ code: UNCAUGHT, message: error.message }));
+    this.worker.on("exit", () => note({ code: UNCAUGHT, message: "the thread has ended" }));
   }
 
-  readonly #board: Int32Array;
-
-  /** Resolves once a message is there that `isIt`. */
+  /** Resolves once a message is there that `isIt`. @throws what the thread died of */
   async heard(isIt: (message: Message) => boolean): Promise<Message> {
     for (;;) {
-      const found = this.#messages.find((message) => isIt(message) || message.code === "error");
-      if (found?.code === "error") throw new Error(found.message);
+      const found = this.#messages.find((message) => isIt(message) || message.code === UNCAUGHT);
+      if (found?.code === UNCAUGHT) throw new Error(found.message);
       if (found !== undefined) return found;
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
+      await once(this.#bell, "message");
     }
   }
 
-  /** Resolves once it has stopped. */
+  /** Resolves once it has stopped at its point. @throws what it failed with instead, or that it never came there */
   async stopped(): Promise<void> {
-    const wait = Atomics as unknown as {
-      waitAsync: (words: Int32Array, at: number, value: number) => { value: unknown };
-    };
-    await wait.waitAsync(this.#board, 0, 0).value;
+    const point = (Atomics as AsyncAtomics).waitAsync(this.#board, 0, 0);
+    const end = this.heard(({ code, done }) => code !== undefined || done === true);
+    const ended = await Promise.race([point.value, end]);
+    if (typeof ended === "object") throw new Error(ended.message ?? "it did all without coming to its point");
   }
 
   async kill(): Promise<void> {
@@ -95,10 +101,10 @@ class World implements AsyncDisposable {
   readonly pool: BufferPool;
   readonly manager: BufferManager;
 
-  constructor() {
+  constructor(method: MethodName = "sync") {
     mkdirSync(join(this.directory.path, "base", "5"), { recursive: true });
-    const aio = { method: "sync", required: true } as const;
-    this.pool = BufferPool.create({ buffers: BUFFERS, backends: 4, pinBackends: 1, aio });
+    const aio = { method, required: true };
+    this.pool = BufferPool.create({ buffers: BUFFERS, backends: BACKENDS, pinBackends: 1, aio });
     const files = segmentedFiles({ directory: this.directory.path });
     this.manager = BufferManager.attach(this.pool.shared, { files, mayBlock: true });
     this.extend(BLOCKS, true);
@@ -110,6 +116,27 @@ class World implements AsyncDisposable {
       for (const buffer of buffers) this.manager.release(buffer);
       left -= buffers.length;
     }
+  }
+
+  /** Writes valid pages that say which block they are, and throws them out. */
+  fill(): void {
+    for (let block = 0; block < BLOCKS; block++) {
+      const buffer = this.manager.tryRead(TABLE, block);
+      this.manager.lock(buffer, "exclusive");
+      this.manager.page(buffer).set(makePage(block));
+      this.manager.markDirty(buffer);
+      this.manager.unlock(buffer);
+      this.manager.release(buffer);
+    }
+    expect(this.manager.evictAll()).toMatchObject({ evicted: BLOCKS, flushed: BLOCKS });
+  }
+
+  /** Reads a block. @returns which one its page says it is */
+  async read(block: number): Promise<number> {
+    const buffer = await this.manager.readAsync(TABLE, block);
+    const found = blockOf(this.manager.page(buffer));
+    this.manager.release(buffer);
+    return found;
   }
 
   state(block: number): number {
@@ -138,10 +165,8 @@ class World implements AsyncDisposable {
 }
 
 describe("a thread that is ended", () => {
-  const extension: Plan["steps"] = [
-    ["extend", 8],
-    ["extend", 8],
-  ];
+  // One page at a time: more a backend of so small a pool does not get.
+  const extension: Plan["steps"] = Array.from({ length: 16 }, () => ["extend", 1]);
   const plans: readonly (readonly [PoolPoint, Plan["steps"], number])[] = [
     ["victim:selected", extension, 0],
     ["victim:selected", extension, 10],
@@ -161,6 +186,50 @@ describe("a thread that is ended", () => {
       world.check();
     });
   }
+
+  // Aim: whoever wants the block meanwhile gets it, then or when the thread is gone. Method: it has a free buffer for the
+  // block, or a page's, and has not said so to anybody.
+  for (const pages of [0, BUFFERS]) {
+    test(`at alloc:before-insert, with ${pages} pages in the pool, leaves a block that others can read`, async () => {
+      await using world = new World();
+      world.fill();
+      world.extend(pages);
+      const thread = new Thread(world, { steps: [["read", 3, 1]], point: "alloc:before-insert" });
+      await thread.stopped();
+      expect(world.manager.summary().used).toBe(Math.max(0, pages - 1));
+      expect([await world.read(3), await world.read(4)]).toEqual([3, 4]);
+      await thread.kill();
+      expect([await world.read(3), await world.read(5)]).toEqual([3, 5]);
+      world.check();
+    });
+  }
+
+  describe.each(METHODS)("with method %s", (method) => {
+    // Aim: blocks that a dead thread was about to read, or has read in part, are read by whoever waits for them. Method: one
+    // waits for the first and one for the last of four blocks while the thread stops; it completes its read itself.
+    for (const [point, skip] of [
+      ["read:before-start", 0],
+      ["read:completing", 0],
+      ["read:completing", 2],
+    ] as const) {
+      test(`at ${point}, reached ${skip + 1} times, leaves blocks that those read who wait for them`, async () => {
+        await using world = new World(method);
+        world.fill();
+        const thread = new Thread(world, { steps: [["read", 3, 4]], point, skip });
+        await thread.stopped();
+        const waiting = [world.read(3), world.read(6)];
+        await thread.kill();
+        expect(await Promise.all(waiting)).toEqual([3, 6]);
+        expect(await Promise.all([4, 5].map(async (block) => world.read(block)))).toEqual([4, 5]);
+        for (const block of [3, 4, 5, 6]) {
+          const wanted = STATE.valid | STATE.ioInProgress | STATE.ioError;
+          expect(world.state(block) & wanted, `block ${block}`).toBe(STATE.valid);
+          expect(refcountOf(world.state(block)), `block ${block}`).toBe(0);
+        }
+        world.check();
+      });
+    }
+  });
 
   for (const point of ["flush:after-wal", "flush:before-write"] as const) {
     test(`at ${point} leaves the page dirty and to be written by others`, async () => {
@@ -230,5 +299,27 @@ describe("a thread that is ended", () => {
     });
     expect(() => world.manager.tryRead(TABLE, 5)).toThrow(code("ERR_BUFFER_PANIC"));
     await waiting.kill();
+  });
+});
+
+describe("a test", () => {
+  test("that waits for a thread to come to a point hears why it does not", async () => {
+    await using world = new World();
+    const plans: readonly (readonly [Plan["steps"], string])[] = [
+      [[["lose"]], "commands[command] is not a function"],
+      [[["resize", 1]], `from 16 to ${BUFFERS} buffers, not 1`],
+      [[["pin", 1]], "it did all without coming to its point"],
+    ];
+    for (const [steps, message] of plans) {
+      const thread = new Thread(world, { steps, point: "extend:locked" });
+      await expect(thread.stopped()).rejects.toThrow(message);
+      await thread.kill();
+    }
+    // All places but the world's own are taken: the next thread dies of that before it does anything.
+    const threads = Array.from({ length: BACKENDS - 1 }, () => new Thread(world, { steps: [] }));
+    for (const thread of threads) await thread.heard(({ done }) => done === true);
+    const late = new Thread(world, { steps: [], point: "extend:locked" });
+    await expect(late.stopped()).rejects.toThrow("all 4 backends of the pool are in use");
+    for (const thread of [...threads, late]) await thread.kill();
   });
 });
