@@ -1,20 +1,22 @@
-// Many rounds of the soak in test/thread-death-soak.test.ts: `npm run soak:aio -- --rounds 1000 [--seed 7]`.
+// Many rounds of a package's test/thread-death-soak.test.ts: `npm run soak:aio -- --rounds 1000 [--seed 7]`, `npm run soak:pool`.
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
-const { values } = parseArgs({
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
   options: { rounds: { type: "string", default: "1000" }, seed: { type: "string", default: "1" } },
 });
 for (const [name, value] of Object.entries(values)) {
   if (!/^[1-9]\d*$/.test(value)) throw new RangeError(`--${name} takes a number from 1 on, not ${value}`);
 }
-const root = fileURLToPath(new URL("../../..", import.meta.url));
+const [project, ...rest] = positionals;
+if (project === undefined || rest.length > 0) throw new TypeError("the name of one package is needed");
 const { status } = spawnSync(
   process.execPath,
-  ["node_modules/vitest/vitest.mjs", "run", "--project", "aio", "thread-death-soak"],
+  ["node_modules/vitest/vitest.mjs", "run", "--project", project, "thread-death-soak"],
   {
-    cwd: root,
+    cwd: fileURLToPath(new URL("..", import.meta.url)),
     stdio: "inherit",
     env: { ...process.env, MILLRACE_SOAK_ROUNDS: values.rounds, MILLRACE_SOAK_SEED: values.seed },
   },
