@@ -2,12 +2,20 @@
  * What the callback of a batching stream may do while I/O is staged: wait for somebody who may be waiting for that I/O
  * only after it has submitted it.
  */
-import { expect, test } from "vitest";
+import { once } from "node:events";
+import { Worker } from "node:worker_threads";
+import { describe, expect, test } from "vitest";
 import { STREAM_FLAG } from "../src/options.js";
+import { ReadStream } from "../src/read-stream.js";
 import { blocksFrom, calls, observe } from "./calls.js";
 import { ModelPool } from "./model-pool.js";
+import { METHODS, PoolWorld, TABLE } from "./pool-world.js";
 
 const STAGED_MAX_MS = 1000;
+/** How long a sleeping test waits before it is plain that nobody wakes it. */
+const PATIENCE_MS = 10_000;
+/** Words that a test shares with the other backend's thread. */
+const WORD = { go: 0, sleeps: 1, done: 2 } as const;
 
 /** Another backend that needs `block` before it lets go of what the callback wants, with a clock of the test's own. */
 class OtherBackend {
@@ -75,4 +83,56 @@ test("without batching every read is submitted before the callback runs again", 
     pool,
   );
   expect(calls(observed)).toHaveLength(blocks.length);
+});
+
+// Aim: on the real pool too, somebody who needs a block that is only staged gets it as soon as the callback submits it, and not
+// before. Method: another thread says that it goes to sleep for block 20; the stream's thread sleeps in the callback until it
+// has it. With method sync nothing is ever staged.
+describe.each(METHODS.filter((method) => method !== "sync"))("method %s", (method) => {
+  test.each([true, false])("a thread that waits for staged I/O; with submitStaged: %s", async (submits) => {
+    const block = 20;
+    await using world = new PoolWorld(method, { blocks: 200 });
+    const { shared, aio } = world.pool;
+    const board = new Int32Array(new SharedArrayBuffer(12));
+    const workerData = { shared, directory: world.directory, relation: TABLE, block, board, word: WORD };
+    const other = new Worker(new URL("joining-thread.mjs", import.meta.url), { workerData, execArgv: [] });
+    const left = once(other, "exit");
+    await once(other, "message");
+    const say = (word: number): void => {
+      Atomics.store(board, word, 1);
+      Atomics.notify(board, word);
+    };
+    const waitFor = (word: number): void => {
+      expect(Atomics.wait(board, word, 0, PATIENCE_MS), "what is waited for comes").not.toBe("timed-out");
+    };
+    const blocks = blocksFrom(0, 200, 10);
+    let at = 0;
+    let staged = 0;
+    const stream = ReadStream.begin<object>(world.manager, {
+      relation: TABLE,
+      flags: STREAM_FLAG.useBatching,
+      next: () => {
+        const next = blocks[at++] ?? -1;
+        if (next === 40) {
+          say(WORD.go);
+          waitFor(WORD.sleeps);
+          if (submits) {
+            world.manager.submitStaged();
+            waitFor(WORD.done);
+          }
+          staged = aio.rows().filter(({ state }) => state === "STAGED").length;
+        }
+        return next;
+      },
+    });
+    const seen: number[] = [];
+    for (const { buffer } of stream) {
+      seen.push(world.manager.tag(buffer).block);
+      world.manager.release(buffer);
+    }
+    expect(seen).toEqual(blocks);
+    await left;
+    expect(board[WORD.done]).toBe(1);
+    expect(staged, "I/Os that were staged when the callback returned").toBe(submits ? 0 : 2);
+  });
 });

@@ -2,6 +2,7 @@
  * Streams over the real pool and real files, with every method of I/O that runs here: they do the same there as on the
  * model, which is to say, the same as PostgreSQL.
  */
+import type { Ring } from "@millrace/buffer-manager";
 import { describe, expect, test } from "vitest";
 import { STREAM_FLAG } from "../src/options.js";
 import type { ReadStreamOptions } from "../src/options.js";
@@ -142,6 +143,40 @@ describe.each(METHODS)("method %s", (method) => {
     expect(world.cachedBlocks(2000)).toEqual(blocksFrom(1968, 2000));
   });
 
+  // Aim: the figures of pg_stat_io for a scan through a ring, in an empty pool and in a full one. In the full one the pages that
+  // the ring begins with are somebody else's: 32 evictions.
+  test("a scan with a ring is counted as 2000 blocks read, 1968 buffers reused, none or 32 evicted", async () => {
+    await using world = new PoolWorld(method, { blocks: 8192, buffers: 4096, pinLimit: 23 });
+    const { manager } = world;
+    const scan = (blocks: readonly number[], ring: Ring | null): void => {
+      manager.resetStatistics();
+      for (const { buffer } of begin(world, { ring, next: listed(blocks) })) manager.release(buffer);
+    };
+    const counted = (context: string): object => {
+      const row = manager
+        .statistics()
+        .find((each) => each.kind === "client backend" && each.context === context);
+      const { read, reuse, evict, hit } = row ?? {};
+      return {
+        reads: read?.count,
+        bytes: read?.bytes,
+        reuse: reuse?.count,
+        evict: evict?.count,
+        hit: hit?.count,
+      };
+    };
+    scan(blocksFrom(0, 2000), manager.ring("bulkread", 256));
+    const read = { reads: 137, bytes: 2000 * 8192, reuse: 1968, hit: 0 };
+    expect(counted("bulkread")).toEqual({ ...read, evict: 0 });
+    expect(manager.summary().used).toBe(32);
+    expect(manager.usageCounts()[1]?.buffers).toBe(32);
+    scan(blocksFrom(4096, 8192), null);
+    expect(counted("normal")).toMatchObject({ bytes: 4096 * 8192, evict: 32, hit: 0 });
+    expect(manager.summary().unused).toBe(0);
+    scan(blocksFrom(0, 2000), manager.ring("bulkread", 256));
+    expect(counted("bulkread")).toEqual({ ...read, evict: 32 });
+  });
+
   test("a ring that is cleared in the middle is left alone from then on", async () => {
     await using world = new PoolWorld(method, { blocks: 2000, buffers: 4096, pinLimit: 23 });
     const ring = world.manager.ring("bulkread", 256);
@@ -200,6 +235,27 @@ describe.each(METHODS)("method %s", (method) => {
     expect(stream.info.maxPinned).toBe(25);
     expect(takeAll(world, stream)).toEqual(blocksFrom(0, 200));
     expect(world.cachedBlocks(200)).toEqual([]);
+  });
+
+  test("of a temporary relation no more is read at a time than pins are left, five of them, and it never runs out", async () => {
+    await using world = new PoolWorld(method, { blocks: 200, localBuffers: 100 });
+    const { manager } = world;
+    world.writeBlocks(TEMPORARY_TABLE, blocksFrom(0, 200));
+    manager.session.effectiveConcurrency = 1000;
+    expect(manager.pinLimit(true)).toBe(25);
+    const held = blocksFrom(180, 200).map((block) => manager.read(TEMPORARY_TABLE, block));
+    expect(manager.additionalPins(true)).toBe(5);
+    const sizes: number[] = [];
+    const stream = begin(world, {
+      relation: TEMPORARY_TABLE,
+      flags: FULL_SCAN,
+      next: listed(blocksFrom(0, 180)),
+      trace: (event) => event.t === "read" && sizes.push(event.n),
+    });
+    expect(takeAll(world, stream)).toEqual(blocksFrom(0, 180));
+    expect(Math.max(...sizes)).toBe(5);
+    expect(sizes.reduce((sum, size) => sum + size, 0)).toBe(180);
+    for (const buffer of held) manager.release(buffer);
   });
 
   test("a scope that ends takes the pins, also those of reads in flight, whose blocks become valid", async () => {

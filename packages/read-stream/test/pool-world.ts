@@ -67,7 +67,7 @@ export class PoolWorld implements AsyncDisposable {
   readonly pool: BufferPool;
   readonly manager: BufferManager;
   readonly warnings: string[] = [];
-  readonly #directory = mkdtempSync(join(tmpdir(), "millrace-stream-"));
+  readonly directory: string = mkdtempSync(join(tmpdir(), "millrace-stream-"));
   readonly #segmentBlocks: number;
 
   constructor(method: Method, options: WorldOptions = {}) {
@@ -83,7 +83,7 @@ export class PoolWorld implements AsyncDisposable {
     });
     for (const relation of [TABLE, TEMPORARY_TABLE]) this.#extend(relation, blocks);
     this.manager = BufferManager.attach(this.pool.shared, {
-      files: segmentedFiles({ directory: this.#directory }),
+      files: segmentedFiles({ directory: this.directory }),
       mayBlock,
       onWarning: (code) => this.warnings.push(code),
     });
@@ -120,12 +120,12 @@ export class PoolWorld implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.manager.detachAsync();
     await this.pool.close();
-    rmSync(this.#directory, { recursive: true });
+    rmSync(this.directory, { recursive: true });
     if (this.warnings.length > 0) throw new Error(`the backend left something: ${this.warnings.join()}`);
   }
 
   #path(relation: Relation, block: number): string {
-    const path = join(this.#directory, relationPath(relation, FORK.main, "PG_18_202506291"));
+    const path = join(this.directory, relationPath(relation, FORK.main, "PG_18_202506291"));
     return segmentPath(path, Math.floor(block / this.#segmentBlocks));
   }
 
