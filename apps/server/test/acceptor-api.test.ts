@@ -7,10 +7,11 @@ import { mkdtempSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Hono } from "hono";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, onTestFinished, test } from "vitest";
 
+import { IoEngine } from "@millrace/aio";
 import { toLsn } from "@millrace/lsn";
-import { AcceptorNode, nodeFileSystem, parseJson, stringifyJson } from "@millrace/wal-acceptor";
+import { AcceptorNode, createFileSystem, parseJson, stringifyJson } from "@millrace/wal-acceptor";
 import type { FileSystem } from "@millrace/wal-acceptor";
 
 import { createAcceptorApi } from "../src/http/acceptor-api.js";
@@ -121,11 +122,14 @@ test("a timeline that is still being loaded is listed as such and waited for", a
   const held = new Promise<void>((resolve) => {
     release = resolve;
   });
+  const engine = IoEngine.create({ fixBuffers: false });
+  onTestFinished(() => engine.close());
+  const machine = createFileSystem(engine);
   const fileSystem: FileSystem = {
-    ...nodeFileSystem,
-    open: async (path, mode) => {
+    ...machine,
+    open: async (path, ...rest) => {
       if (path.includes(TIMELINE)) await held;
-      return await nodeFileSystem.open(path, mode);
+      return await machine.open(path, ...rest);
     },
   };
   node = await AcceptorNode.open({ directory: join(directory, "acceptor"), fileSystem, onFatal: () => {} });

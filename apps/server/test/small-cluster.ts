@@ -176,5 +176,6 @@ export class SmallCluster implements AsyncDisposable {
     await this.postgres[Symbol.asyncDispose]();
     await this.#bridge?.close({ immediate: true });
     await Promise.all(this.acceptors.map((acceptor) => acceptor.stop()));
+    await Promise.all(this.acceptors.map(({ disk }) => disk[Symbol.asyncDispose]()));
   }
 }

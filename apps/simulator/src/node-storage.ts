@@ -22,6 +22,7 @@ import type {
   PersistentState,
   WalStore,
 } from "@millrace/wal-acceptor";
+import { AlignedArena } from "@millrace/aligned-buffers";
 import type { DiskBehaviour, StepKind } from "./disk-behaviour.js";
 import type { Random } from "./random.js";
 import { SimulatedFileSystem } from "./simulated-file-system.js";
@@ -111,10 +112,13 @@ const STEP_KINDS: Readonly<Record<MemoryWalStep, StepKind>> = {
 };
 
 const DIRECTORY = "/timeline";
+/** For the stores of a living process and those of some dead ones that are not closed yet. */
+const ARENA_BYTES: number = 32 * 1024 * 1024;
 
 /** Production stores over a simulated file system. */
 export class FileNodeStorage implements NodeStorage {
   readonly #fileSystem: SimulatedFileSystem;
+  #wal: WalStore | undefined;
 
   private constructor(fileSystem: SimulatedFileSystem) {
     this.#fileSystem = fileSystem;
@@ -122,7 +126,8 @@ export class FileNodeStorage implements NodeStorage {
 
   /** A directory with a first control file in it, all durable. */
   static async create(state: PersistentState, behaviour: DiskBehaviour): Promise<FileNodeStorage> {
-    const fileSystem = new SimulatedFileSystem((kind) => behaviour.before(kind), DIRECTORY);
+    const arena = new AlignedArena({ bytes: ARENA_BYTES });
+    const fileSystem = new SimulatedFileSystem((kind) => behaviour.before(kind), DIRECTORY, arena);
     await createDiskControlFile({ directory: DIRECTORY, state, fileSystem: fileSystem.newProcess() });
     return new FileNodeStorage(fileSystem);
   }
@@ -131,14 +136,23 @@ export class FileNodeStorage implements NodeStorage {
     const options = { directory: DIRECTORY, fileSystem: this.#fileSystem.newProcess(), onFatal };
     const control = await openDiskControlStore(options);
     const wal = await openDiskWalStore({ ...options, control });
+    this.#wal = wal;
     return { control, wal };
   }
 
   powerCut(random: Random): void {
     this.#fileSystem.powerCut(() => random.next());
+    this.#letGo();
   }
 
   kill(): void {
     this.#fileSystem.kill();
+    this.#letGo();
+  }
+
+  // Nothing that a store of the dead process does takes effect any more; closing gives its memory back.
+  #letGo(): void {
+    void this.#wal?.close();
+    this.#wal = undefined;
   }
 }

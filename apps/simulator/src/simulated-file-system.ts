@@ -4,14 +4,20 @@
  * It holds two pictures of every file and directory: what running processes see, and what is certain to survive. A
  * power cut keeps any subset of a file's pages written since its last sync, some torn at a sector, its old or new
  * length, and any subset of the name changes made since the directory's last sync, in order or not. That is more than
- * any one real file system does. A process that has died gets nothing done any more: each has its own face.
+ * any one real file system does. A write to a descriptor with O_DSYNC is a write and a sync of it, and a power cut may come
+ * between the two. A process that has died gets nothing done any more: each has its own face.
  */
-import type { FileStatus, FileSystem, OpenFile, OpenMode } from "@millrace/wal-acceptor";
+import { constants } from "node:fs";
+import type { AlignedArena } from "@millrace/aligned-buffers";
+import { FdCache } from "@millrace/virtual-file";
+import type { FileDescriptor } from "@millrace/virtual-file";
+import type { FileStatus, FileSystem } from "@millrace/wal-acceptor";
 import { systemError } from "./disk-behaviour.js";
 import type { StepKind } from "./disk-behaviour.js";
 
 const PAGE_BYTES = 4096;
 const SECTOR_BYTES = 512;
+const ZEROS: Buffer = Buffer.alloc(PAGE_BYTES);
 
 class Content {
   sizeBytes = 0;
@@ -41,6 +47,13 @@ class File {
       const number = Math.floor((offset + done) / PAGE_BYTES);
       const inPage = (offset + done) % PAGE_BYTES;
       const count = Math.min(bytes.byteLength - done, PAGE_BYTES - inPage);
+      // A segment's worth of zeros takes no memory.
+      if (count === PAGE_BYTES && ZEROS.equals(bytes.subarray(done, done + count))) {
+        this.seen.pages.delete(number);
+        this.#dirty.add(number);
+        done += count;
+        continue;
+      }
       let page = this.seen.pages.get(number);
       if (page === undefined) {
         page = new Uint8Array(PAGE_BYTES);
@@ -98,16 +111,21 @@ type NameChange = ReadonlyMap<string, File | undefined>;
 export class SimulatedFileSystem {
   readonly #before: (kind: StepKind) => Promise<void> | undefined;
   readonly #directory: string;
+  readonly #arena: AlignedArena;
   readonly #files = new Set<File>();
   readonly #seen = new Map<string, File>();
   readonly #durable = new Map<string, File>();
   #changes: NameChange[] = [];
   #life = 0;
 
-  /** @param before runs before every call: delays it, or throws to make it fail */
-  constructor(before: (kind: StepKind) => Promise<void> | undefined, directory: string) {
+  /**
+   * @param before runs before every call: delays it, or throws to make it fail
+   * @param arena memory that files can be read into and written from
+   */
+  constructor(before: (kind: StepKind) => Promise<void> | undefined, directory: string, arena: AlignedArena) {
     this.#before = before;
     this.#directory = directory;
+    this.#arena = arena;
   }
 
   /** The face for the next process; that of the one before works no more. */
@@ -144,9 +162,12 @@ export class SimulatedFileSystem {
       if (life !== this.#life) throw systemError("EBADF");
     };
     return {
-      open: async (path, mode) => {
-        await step(mode === "create" ? "name" : "read");
-        return this.#open(path, mode, step);
+      arena: this.#arena,
+      descriptors: new FdCache(),
+      open: async (path, flags, _mode, alignmentBytes) => {
+        if ((flags & constants.O_DIRECTORY) !== 0) return this.#openDirectory(step);
+        await step((flags & constants.O_CREAT) === 0 ? "read" : "name");
+        return openFile(this.#find(path, flags), step, flags, alignmentBytes);
       },
       rename: async (from, to) => {
         await step("name");
@@ -168,25 +189,38 @@ export class SimulatedFileSystem {
         await step("read");
         return this.#stat(path);
       },
-      fsyncDirectory: async () => {
-        await step("sync");
-        for (const change of this.#changes) apply(this.#durable, change);
-        this.#changes = [];
-      },
     };
   }
 
-  #open(path: string, mode: OpenMode, step: (kind: StepKind) => Promise<void>): OpenFile {
+  #find(path: string, flags: number): File {
     let file = this.#seen.get(this.#name(path));
-    if (file === undefined && mode !== "create") throw systemError("ENOENT");
+    if (file === undefined && (flags & constants.O_CREAT) === 0) throw systemError("ENOENT");
     if (file === undefined) {
       file = new File();
       this.#files.add(file);
       this.#change(new Map([[this.#name(path), file]]));
-    } else if (mode === "create") {
-      file.setSize(0);
+      return file;
     }
-    return openFile(file, step);
+    if ((flags & constants.O_EXCL) !== 0) throw systemError("EEXIST");
+    if ((flags & constants.O_TRUNC) !== 0) file.setSize(0);
+    return file;
+  }
+
+  /** The directory, which can only be synced. */
+  #openDirectory(step: (kind: StepKind) => Promise<void>): FileDescriptor {
+    const refuse = (): Promise<never> => Promise.reject(systemError("EISDIR"));
+    return {
+      read: refuse,
+      write: refuse,
+      truncate: refuse,
+      size: refuse,
+      sync: async () => {
+        await step("sync");
+        for (const change of this.#changes) apply(this.#durable, change);
+        this.#changes = [];
+      },
+      close: () => Promise.resolve(),
+    };
   }
 
   #stat(path: string): FileStatus | undefined {
@@ -219,28 +253,35 @@ function apply(names: Map<string, File>, change: NameChange): void {
   }
 }
 
-function openFile(file: File, step: (kind: StepKind) => Promise<void>): OpenFile {
+function openFile(
+  file: File,
+  step: (kind: StepKind) => Promise<void>,
+  flags: number,
+  alignmentBytes: number,
+): FileDescriptor {
+  const isDataSync = (flags & constants.O_DSYNC) === constants.O_DSYNC;
   const sync = async (): Promise<void> => {
     await step("sync");
     file.sync();
   };
+  const checkAligned = (offset: number, bytes: number): void => {
+    if (offset % alignmentBytes !== 0 || bytes % alignmentBytes !== 0) throw systemError("EINVAL");
+  };
   return {
-    pwritev: async (buffers, offset) => {
+    write: async (source, offset) => {
+      checkAligned(offset, source.byteLength);
       await step("write");
-      let at = offset;
-      for (const buffer of buffers) {
-        file.write(at, buffer);
-        at += buffer.byteLength;
-      }
-      return at - offset;
+      file.write(offset, source);
+      if (isDataSync) await sync();
+      return source.byteLength;
     },
-    pread: async (target, offset) => {
+    read: async (target, offset) => {
+      checkAligned(offset, target.byteLength);
       await step("read");
       return file.seen.read(offset, target);
     },
-    fdatasync: sync,
-    fsync: sync,
-    ftruncate: async (length) => {
+    sync,
+    truncate: async (length) => {
       await step("write");
       file.setSize(length);
     },

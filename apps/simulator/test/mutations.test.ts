@@ -37,10 +37,11 @@ test("there are at least twenty-five mutations, each under its own name", () => 
 // Aim: the simulator sees what it is there for. Method: one wrong acceptor, wrong senders, one wrong store on files, one
 // wrong proposer and one wrong rule of both, run until found.
 test.each([
-  ["acknowledge-before-sync", /^I3 /],
+  ["acknowledge-before-sync", /^I(3|13) /],
   ["reader-beyond-commit", /^I13 /],
   ["reader-term-checked-before-read", /^I13 /],
   ["control-file-without-directory-sync", /^I[34] /],
+  ["log-without-o-dsync", /^I3 /],
   ["adopt-first-voter", /^I2 /],
   ["joint-by-old-members", /^I1[12] /],
 ])(

@@ -1,8 +1,11 @@
 /**
  * What the simulated world promises: order within a connection, order in time, disks that keep what was synced.
  */
+import { constants } from "node:fs";
 import fc from "fast-check";
+import { AlignedArena } from "@millrace/aligned-buffers";
 import type { Lsn } from "@millrace/lsn";
+import { syncDirectory } from "@millrace/virtual-file";
 import { WalDecoder } from "@millrace/wal-decoder";
 import { expect, test } from "vitest";
 import { sameBytes } from "../src/byte-log.js";
@@ -14,6 +17,8 @@ import { VirtualTime } from "../src/virtual-time.js";
 import { WAL_SHAPE, WalLog } from "../src/wal-log.js";
 
 const never = (): boolean => false;
+const arena = new AlignedArena({ bytes: 1024 * 1024 });
+const CREATE: number = constants.O_RDWR | constants.O_CREAT;
 
 // Aim: events run by time and, at equal times, in the order of their making. Method: random delays, some equal, against
 // a stable sort.
@@ -189,22 +194,22 @@ test("a power cut keeps what was synced and any part of the rest", async () => {
   const outcomes = new Set<string>();
   for (let seed = 0; seed < 60; seed += 1) {
     const random = new Random(seed, "power cut");
-    const disk = new SimulatedFileSystem(() => undefined, "/d");
+    const disk = new SimulatedFileSystem(() => undefined, "/d", arena);
     const before = disk.newProcess();
-    const file = await before.open("/d/a", "create");
-    await file.pwritev([new Uint8Array(8192).fill(1)], 0);
-    await file.fsync();
-    await before.fsyncDirectory("/d");
-    await file.pwritev([new Uint8Array(8192).fill(2)], 8192);
+    const file = await before.open("/d/a", CREATE, 0, 1);
+    await file.write(new Uint8Array(8192).fill(1), 0);
+    await file.sync(false);
+    await syncDirectory("/d", { engine: before });
+    await file.write(new Uint8Array(8192).fill(2), 8192);
     await before.rename("/d/a", "/d/b");
     disk.powerCut(() => random.next());
-    await expect(file.pread(new Uint8Array(1), 0)).rejects.toMatchObject({ code: "EBADF" });
+    await expect(file.read(new Uint8Array(1), 0)).rejects.toMatchObject({ code: "EBADF" });
     const after = disk.newProcess();
     const names = await after.readdir("/d");
     expect(names).toHaveLength(1);
-    const again = await after.open(`/d/${names[0] ?? ""}`, "read");
+    const again = await after.open(`/d/${names[0] ?? ""}`, constants.O_RDONLY, 0, 1);
     const bytes = new Uint8Array(16_384);
-    const size = await again.pread(bytes, 0);
+    const size = await again.read(bytes, 0);
     expect(size).toBeGreaterThanOrEqual(8192);
     expect(bytes.subarray(0, 8192).every((byte) => byte === 1)).toBe(true);
     expect(bytes.subarray(8192, size).every((byte) => byte === 0 || byte === 2)).toBe(true);
@@ -213,11 +218,28 @@ test("a power cut keeps what was synced and any part of the rest", async () => {
   expect(outcomes.size).toBeGreaterThan(5);
 });
 
-test("a killed process leaves what the kernel has seen, and can do nothing more", async () => {
-  const disk = new SimulatedFileSystem(() => undefined, "/d");
+// Aim: O_DSYNC makes a write durable by itself, zeros included. Method: one such write over another, then a cut without luck.
+test("a write with O_DSYNC survives a power cut", async () => {
+  const disk = new SimulatedFileSystem(() => undefined, "/d", arena);
   const before = disk.newProcess();
-  const file = await before.open("/d/a", "create");
-  await file.pwritev([Uint8Array.of(7)], 0);
+  const file = await before.open("/d/a", CREATE | constants.O_DSYNC, 0, 4096);
+  await syncDirectory("/d", { engine: before });
+  await file.write(new Uint8Array(8192).fill(7), 0);
+  await file.write(new Uint8Array(4096), 0);
+  await expect(file.write(new Uint8Array(100), 0)).rejects.toMatchObject({ code: "EINVAL" });
+  disk.powerCut(() => 0);
+  const again = await disk.newProcess().open("/d/a", constants.O_RDONLY, 0, 1);
+  const bytes = new Uint8Array(9000);
+  expect(await again.read(bytes, 0)).toBe(8192);
+  expect(bytes.subarray(0, 4096).every((byte) => byte === 0)).toBe(true);
+  expect(bytes.subarray(4096, 8192).every((byte) => byte === 7)).toBe(true);
+});
+
+test("a killed process leaves what the kernel has seen, and can do nothing more", async () => {
+  const disk = new SimulatedFileSystem(() => undefined, "/d", arena);
+  const before = disk.newProcess();
+  const file = await before.open("/d/a", CREATE, 0, 1);
+  await file.write(Uint8Array.of(7), 0);
   disk.kill();
   await expect(before.rename("/d/a", "/d/b")).rejects.toMatchObject({ code: "EBADF" });
   const after = disk.newProcess();

@@ -21,6 +21,7 @@ const CHUNK_BYTES: number = 256 * 1024;
  * @param finalPath must have a directory part
  * @param temporaryPath in the same file system; what is there is removed
  * @param content borrowed until the promise settles
+ * @param options `mode`: permissions of the file, less the process's mask; 0o666 unless said otherwise
  * @throws {FileIoError} ERR_FILE_IO: EINVAL for a path without a directory; until the rename the old contents are
  *   untouched, afterwards the new ones are there, durable or not
  */
@@ -29,12 +30,14 @@ export async function crashsafeOverwrite(
   temporaryPath: string,
   content: Uint8Array,
   environment: Pick<FileEnvironment, "engine" | "arena">,
+  options: { readonly mode?: number } = {},
 ): Promise<void> {
   const { engine } = environment;
   if (basename(finalPath) === finalPath) throw new FileIoError(finalPath, "open", "EINVAL");
   await attempt(temporaryPath, "unlink", () => unlinkIfThere(temporaryPath, environment));
   const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
-  const file = await attempt(temporaryPath, "open", () => engine.open(temporaryPath, flags, MODE_DEFAULT, 1));
+  const { mode = MODE_DEFAULT } = options;
+  const file = await attempt(temporaryPath, "open", () => engine.open(temporaryPath, flags, mode, 1));
   await closing(temporaryPath, file, async () => {
     await attempt(temporaryPath, "write", () => writeContent(temporaryPath, file, content, environment));
     await attempt(temporaryPath, "fsync", () => file.sync(false));

@@ -28,9 +28,16 @@ export interface OpenOptions {
    * "require" it; or keep this file off it.
    */
   readonly direct?: "require" | "prefer" | "off";
+  /**
+   * A write that has returned is durable (O_DSYNC), and one that fails poisons the file as a failed sync does, unless there
+   * was no room for it. Needs `write`. Opening fails with EINVAL where there is no such thing.
+   */
+  readonly dataSync?: boolean;
 }
 
 const DIRECT: number | undefined = (constants as { readonly O_DIRECT?: number }).O_DIRECT;
+
+const DATA_SYNC: number | undefined = (constants as { readonly O_DSYNC?: number }).O_DSYNC;
 
 /** What only the first open of a file may do: re-opening neither makes nor empties it. */
 const ONCE: number = constants.O_CREAT | constants.O_EXCL | constants.O_TRUNC;
@@ -43,14 +50,16 @@ const ONCE: number = constants.O_CREAT | constants.O_EXCL | constants.O_TRUNC;
 export function accessFlags(options: OpenOptions): number {
   if ((options as { readonly append?: unknown }).append === true)
     throw new TypeError("append: not for files whose operations must be repeatable");
-  const { write = false, create = false, createNew = false, truncate = false } = options;
+  const { write = false, create = false, createNew = false, truncate = false, dataSync = false } = options;
   const { read = !write } = options;
   if (!read && !write) throw new TypeError("a file is opened to be read, to be written, or both");
   if (!write && (create || createNew || truncate))
     throw new TypeError("only a file to be written is made or cut");
+  if (!write && dataSync) throw new TypeError("only what is written can be durable: dataSync needs write");
   const access = read && write ? constants.O_RDWR : write ? constants.O_WRONLY : constants.O_RDONLY;
   const creation = createNew ? constants.O_CREAT | constants.O_EXCL : create ? constants.O_CREAT : 0;
-  return access | creation | (truncate && !createNew ? constants.O_TRUNC : 0);
+  const truncation = truncate && !createNew ? constants.O_TRUNC : 0;
+  return access | creation | truncation | (dataSync ? (DATA_SYNC ?? 0) : 0);
 }
 
 /** The flags with which a file is opened again. */
@@ -74,6 +83,9 @@ export function flagsToTry(ioMode: IoMode, options: OpenOptions): readonly numbe
 export function isDirectFlags(flags: number): boolean {
   return DIRECT !== undefined && (flags & DIRECT) !== 0;
 }
+
+/** Whether files can be opened with `dataSync` here at all. */
+export const HAS_DATA_SYNC: boolean = DATA_SYNC !== undefined;
 
 /** What open(2) says where a file system has no direct I/O. */
 export function isDirectRefusal(errnoCode: string): boolean {

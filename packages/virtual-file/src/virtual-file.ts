@@ -6,23 +6,33 @@
  * holes, at the end of a file, or on tmpfs. The path must keep naming this file while it is open: after a rename or an
  * unlink by others, close it.
  *
- * A failed sync poisons the file. Writes through the page cache are synced before the descriptor is given up to the cache,
- * because the kernel reports a failed write-back to descriptors that are open then, and to later ones only with luck.
+ * A failed sync poisons the file, and so does a failed write that was to be durable at once. Writes through the page cache
+ * are synced before the descriptor is given up to the cache, because the kernel reports a failed write-back to descriptors
+ * that are open then, and to later ones only with luck.
  *
  * Idea: VirtualFile of Neon's pageserver. Different: the alignment is checked in production too.
  */
 import type { IoBuffer, IoBufferMut, MemorySegment } from "@millrace/aligned-buffers";
 import { alignmentOf } from "./environment.js";
 import type { FileEnvironment } from "./environment.js";
-import { AlignmentError, errnoCodeOf, FileError, ioFailure, UnexpectedEofError } from "./errors.js";
+import {
+  AlignmentError,
+  errnoCodeOf,
+  FileError,
+  FileIoError,
+  ioFailure,
+  UnexpectedEofError,
+} from "./errors.js";
 import { CacheEntry } from "./fd-cache.js";
 import type { FdCache } from "./fd-cache.js";
 import type { FileDescriptor } from "./file-engine.js";
-import { flagsToTry, isDirectFlags, isDirectRefusal, reopenFlags } from "./open-flags.js";
+import { flagsToTry, HAS_DATA_SYNC, isDirectFlags, isDirectRefusal, reopenFlags } from "./open-flags.js";
 import type { OpenOptions } from "./open-flags.js";
 import { readUpTo, writeAll } from "./transfer.js";
 
 const MODE_DEFAULT = 0o666;
+/** Failures that say that there was no room. The kernel has dropped nothing that it had taken before. */
+const NO_ROOM: ReadonlySet<string> = new Set(["ENOSPC", "EDQUOT", "EFBIG"]);
 
 /** What a writer needs of a file; `VirtualFile` is one. */
 export interface PositionalWriter {
@@ -53,6 +63,8 @@ export class VirtualFile implements PositionalWriter, PositionalReader, AsyncDis
   readonly path: string;
   /** Whether reads and writes go past the page cache. */
   readonly isDirect: boolean;
+  /** Whether a write that has returned is durable without a `sync`. */
+  readonly isDataSync: boolean;
   /** What addresses, offsets and lengths must be multiples of: 1 unless the file is direct. */
   readonly alignmentBytes: number;
   readonly #cache: FdCache;
@@ -66,9 +78,11 @@ export class VirtualFile implements PositionalWriter, PositionalReader, AsyncDis
   #onIdle: (() => void) | undefined;
   #closing: Promise<void> | undefined;
 
-  private constructor(path: string, flags: number, mode: number, environment: FileEnvironment) {
+  private constructor(path: string, flags: number, options: OpenOptions, environment: FileEnvironment) {
     const { engine, descriptors, sync = "real" } = environment;
+    const { mode = MODE_DEFAULT, dataSync = false } = options;
     this.path = path;
+    this.isDataSync = dataSync;
     this.isDirect = isDirectFlags(flags);
     this.alignmentBytes = this.isDirect ? alignmentOf(environment) : 1;
     this.#cache = descriptors;
@@ -84,14 +98,16 @@ export class VirtualFile implements PositionalWriter, PositionalReader, AsyncDis
    * Opens a file.
    *
    * @returns rejects with `FileIoError` ERR_FILE_IO: the file cannot be opened, or not for direct I/O that is required;
-   *   with a TypeError for options that contradict each other
+   *   with a TypeError for options that contradict each other; EINVAL too where files cannot be `dataSync`
    */
   static async open(path: string, options: OpenOptions, environment: FileEnvironment): Promise<VirtualFile> {
     const { engine, descriptors, ioMode = "direct-rw" } = environment;
     const { mode = MODE_DEFAULT } = options;
+    const tries = flagsToTry(ioMode, options);
+    if (options.dataSync === true && !HAS_DATA_SYNC) throw new FileIoError(path, "open", "EINVAL");
     let refusal: unknown;
-    for (const flags of flagsToTry(ioMode, options)) {
-      const file = new VirtualFile(path, flags, mode, environment);
+    for (const flags of tries) {
+      const file = new VirtualFile(path, flags, options, environment);
       try {
         await descriptors.open(file.#entry, () => engine.open(path, flags, mode, file.alignmentBytes));
         return file;
@@ -110,7 +126,7 @@ export class VirtualFile implements PositionalWriter, PositionalReader, AsyncDis
    * @param offsetBytes on a direct file a multiple of `alignmentBytes`, as are the buffer's place and length
    * @throws {AlignmentError} ERR_FILE_ALIGNMENT, before anything is issued
    * @throws {FileError} ERR_FILE_IO, ERR_FILE_WRITE_ZERO: any part of the bytes may have been written;
-   *   ERR_FILE_CLOSED, ERR_FILE_POISONED
+   *   ERR_FILE_CLOSED, ERR_FILE_POISONED. On a `dataSync` file ERR_FILE_IO poisons, except for want of room
    */
   async writeAllAt(buffer: IoBuffer, offsetBytes: number): Promise<void> {
     const { length, byteOffset, segment } = buffer;
@@ -120,9 +136,14 @@ export class VirtualFile implements PositionalWriter, PositionalReader, AsyncDis
     using held = buffer.clone();
     held.verify();
     this.#changes += 1;
-    await this.#use("write", (descriptor) =>
-      writeAll(this.path, descriptor, held.unsafeView(), offsetBytes, this.alignmentBytes),
-    );
+    try {
+      await this.#use("write", (descriptor) =>
+        writeAll(this.path, descriptor, held.unsafeView(), offsetBytes, this.alignmentBytes),
+      );
+    } catch (error) {
+      if (this.isDataSync && isFailedWrite(error)) this.#poisonBy(error);
+      throw error;
+    }
     held.verify();
   }
 
@@ -246,7 +267,7 @@ export class VirtualFile implements PositionalWriter, PositionalReader, AsyncDis
   }
 
   async #beforeEviction(descriptor: FileDescriptor): Promise<void> {
-    if (this.isDirect || !this.#isSyncReal || this.#synced === this.#changes) return;
+    if (this.isDirect || this.isDataSync || !this.#isSyncReal || this.#synced === this.#changes) return;
     try {
       await this.#syncNow(descriptor, true);
     } catch {
@@ -281,6 +302,11 @@ export class VirtualFile implements PositionalWriter, PositionalReader, AsyncDis
     if (lengthBytes % alignmentBytes !== 0)
       throw new AlignmentError(path, "length", lengthBytes, alignmentBytes);
   }
+}
+
+/** Whether the device may have lost something: not so if there was no room, or if the file could not be opened again. */
+function isFailedWrite(error: unknown): error is FileIoError {
+  return error instanceof FileIoError && error.syscall === "write" && !NO_ROOM.has(error.errnoCode);
 }
 
 function checkOffset(offsetBytes: number): void {

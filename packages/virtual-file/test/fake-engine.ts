@@ -16,7 +16,7 @@ export type Call =
 /** What becomes of a call: fails with an errno, moves so many bytes, or waits first. */
 export type Act = string | number | Promise<unknown>;
 
-const FLAG_NAMES = ["O_CREAT", "O_EXCL", "O_TRUNC", "O_DIRECT", "O_DIRECTORY"] as const;
+const FLAG_NAMES = ["O_CREAT", "O_EXCL", "O_TRUNC", "O_DIRECT", "O_DIRECTORY", "O_DSYNC"] as const;
 
 interface Content {
   bytes: Uint8Array;

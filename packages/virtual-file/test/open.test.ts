@@ -35,6 +35,7 @@ test.each<[IoMode, OpenOptions, string]>([
 test.each<[OpenOptions, string]>([
   [{ write: true, create: true }, "O_WRONLY|O_CREAT|O_DIRECT"],
   [{ ...WRITE, create: true, truncate: true }, "O_RDWR|O_CREAT|O_TRUNC|O_DIRECT"],
+  [{ write: true, create: true, dataSync: true }, "O_WRONLY|O_CREAT|O_DIRECT|O_DSYNC"],
   [{ write: true, createNew: true, create: true, truncate: true }, "O_WRONLY|O_CREAT|O_EXCL|O_DIRECT"],
 ])("%o makes a file with %s", async (options, flags) => {
   const { engine, environment } = createWorld({ ioMode: "direct-rw" });
@@ -50,6 +51,7 @@ test.each([
   { create: true },
   { createNew: true },
   { truncate: true },
+  { dataSync: true },
 ])("%o is refused", async (options) => {
   const { engine, environment } = createWorld();
   await expect(VirtualFile.open(PATH, options, environment)).rejects.toThrow(TypeError);

@@ -2,16 +2,19 @@
 import type { IoBuffer, IoBufferMut } from "@millrace/aligned-buffers";
 import { expect, test } from "vitest";
 import { VirtualFile } from "../src/index.js";
-import type { FileEnvironment } from "../src/index.js";
+import type { FileEnvironment, OpenOptions } from "../src/index.js";
 import { createWorld, frozen, gate } from "./fake-engine.js";
 import type { World } from "./fake-engine.js";
 
 const PATH = "/d/file";
 const WRITE = { read: true, write: true, create: true };
 
-async function open(options: Partial<FileEnvironment> = {}): Promise<World & { readonly file: VirtualFile }> {
+async function open(
+  options: Partial<FileEnvironment> = {},
+  more: OpenOptions = {},
+): Promise<World & { readonly file: VirtualFile }> {
   const world = createWorld(options);
-  const file = await VirtualFile.open(PATH, WRITE, world.environment);
+  const file = await VirtualFile.open(PATH, { ...WRITE, ...more }, world.environment);
   world.engine.log.length = 0;
   return { ...world, file };
 }
@@ -169,6 +172,31 @@ test("sync is fdatasync, fsync, or nothing where that was asked for", async () =
   await unsafe.file.sync("all");
   await unsafe.file.close();
   expect(unsafe.engine.log).toEqual([`close ${PATH}`]);
+});
+
+// Aim: a write that was to be durable is as final as a sync, and a full disk is not. Method: a file with O_DSYNC runs out of
+// room three ways, then meets an error; the same error on a file without.
+test("a failed write poisons a file with dataSync unless there was no room", async () => {
+  const { file, arena, engine } = await open(DIRECT, { dataSync: true });
+  expect(file.isDataSync).toBe(true);
+  using buffer = frozen(arena, Buffer.alloc(512, "x"));
+  for (const code of ["ENOSPC", "EDQUOT", "EFBIG"]) {
+    engine.plan("write", code);
+    await expect(file.writeAllAt(buffer, 0)).rejects.toMatchObject({ errnoCode: code });
+    await file.writeAllAt(buffer, 0);
+  }
+  engine.plan("write", "EIO");
+  await expect(file.writeAllAt(buffer, 0)).rejects.toMatchObject({ code: "ERR_FILE_IO", errnoCode: "EIO" });
+  await expect(file.writeAllAt(buffer, 0)).rejects.toMatchObject({ code: "ERR_FILE_POISONED" });
+  await file.close();
+
+  const other = await open(DIRECT);
+  expect(other.file.isDataSync).toBe(false);
+  using same = frozen(other.arena, Buffer.alloc(512, "x"));
+  other.engine.plan("write", "EIO");
+  await expect(other.file.writeAllAt(same, 0)).rejects.toMatchObject({ errnoCode: "EIO" });
+  await other.file.writeAllAt(same, 0);
+  await other.file.close();
 });
 
 // Aim: a failed sync is final. Method: one fails, then every call; one that was waiting at the same time, too.

@@ -9,6 +9,7 @@
  */
 import { setMaxListeners } from "node:events";
 import type { Duplex } from "node:stream";
+import type { MethodChoice, MethodName } from "@millrace/aio";
 import { Gate } from "@millrace/duplex";
 import type { Authenticator } from "@millrace/pg-wire";
 
@@ -16,12 +17,13 @@ import { MIN_FLUSH_GAP_MS_DEFAULT } from "./acceptor-task.js";
 import { systemClock } from "./clock.js";
 import type { Clock } from "./clock.js";
 import type { SystemIdMismatchPolicy } from "./core-greeting.js";
-import { nodeFileSystem } from "./file-system.js";
 import type { FileSystem } from "./file-system.js";
 import { AcceptorMeasures } from "./measures.js";
 import { IDLE_TIMEOUT_MS_DEFAULT } from "./network-reader.js";
 import { CommandCounters, timelineMetrics } from "./metrics.js";
 import type { HistogramMetric, Metric } from "./metrics.js";
+import { openNodeDisk } from "./node-disk.js";
+import type { NodeDisk } from "./node-disk.js";
 import { ensureNodeId, lockDirectory } from "./node-identity.js";
 import type { DirectoryLock } from "./node-identity.js";
 import { QUEUE_BYTES_DEFAULT } from "./proposer-queue.js";
@@ -43,8 +45,13 @@ export interface AcceptorNodeOptions {
   /** u64 above 0, kept in the directory for ever; may be left out once it is there. */
   readonly nodeId?: bigint;
   readonly clock?: Clock;
-  /** Default: the machine's. With another one the directory is not locked: a lock is about processes of a machine. */
+  /**
+   * Default: the machine's, on an I/O engine of the node's own. With another one, which is lent, the directory is not
+   * locked: a lock is about processes of a machine.
+   */
   readonly fileSystem?: FileSystem;
+  /** What runs the disk I/O. Default "auto": io_uring where there is one, else threads; see `status().io`. */
+  readonly ioMethod?: MethodName | "auto";
   /** Timelines kept elsewhere than in the directory; default: `createDiskTimelineStorage`. */
   readonly storage?: TimelineStorage;
   /** Skip every sync: for tests and throw-away clusters. Default false. */
@@ -82,6 +89,8 @@ export interface AcceptorNodeOptions {
 export interface AcceptorNodeStatus {
   readonly nodeId: bigint;
   readonly closing: boolean;
+  /** What runs the disk I/O, and why nothing better; absent with a file system that was handed in. */
+  readonly io?: MethodChoice;
   /** Sockets being served. */
   readonly connections: number;
   readonly timelines: readonly TimelineStatus[];
@@ -99,6 +108,7 @@ export class AcceptorNode implements AsyncDisposable {
   readonly #serverVersion: string;
   readonly #authenticator: Authenticator | undefined;
   readonly #lock: DirectoryLock | undefined;
+  readonly #disk: NodeDisk;
   readonly #connections = new Gate();
   readonly #stop = new AbortController();
   readonly #counters = new CommandCounters();
@@ -109,6 +119,7 @@ export class AcceptorNode implements AsyncDisposable {
     nodeId: bigint,
     timelines: TimelineRegistry,
     lock: DirectoryLock | undefined,
+    disk: NodeDisk,
     measures: AcceptorMeasures,
     options: AcceptorNodeOptions,
   ) {
@@ -116,6 +127,7 @@ export class AcceptorNode implements AsyncDisposable {
     this.timelines = timelines;
     setMaxListeners(0, this.#stop.signal); // one listener for each connection, and each takes its own away
     this.#lock = lock;
+    this.#disk = disk;
     this.#measures = measures;
     this.#clock = options.clock ?? systemClock;
     this.#serverVersion = options.serverVersion ?? SERVER_VERSION_DEFAULT;
@@ -142,10 +154,12 @@ export class AcceptorNode implements AsyncDisposable {
    */
   static async open(options: AcceptorNodeOptions): Promise<AcceptorNode> {
     const { directory, noSync = false, clock = systemClock } = options;
-    const fileSystem = options.fileSystem ?? nodeFileSystem;
-    await ensureDirectory(fileSystem, directory);
-    const lock = options.fileSystem === undefined ? await lockDirectory(directory) : undefined;
+    const disk = openNodeDisk(options);
+    const { fileSystem } = disk;
+    let lock: DirectoryLock | undefined;
     try {
+      await ensureDirectory(fileSystem, directory);
+      if (options.fileSystem === undefined) lock = await lockDirectory(directory);
       const nodeId = await ensureNodeId(fileSystem, directory, options.nodeId);
       const onFatal = once(options.onFatal);
       const measures = new AcceptorMeasures(clock);
@@ -159,8 +173,9 @@ export class AcceptorNode implements AsyncDisposable {
         controlSaveIntervalMs: options.controlSaveIntervalMs,
         readers: { walKeepBytes: options.walKeepBytes, slotTtlMs: options.slotTtlMs },
       });
-      return new AcceptorNode(nodeId, timelines, lock, measures, options);
+      return new AcceptorNode(nodeId, timelines, lock, disk, measures, options);
     } catch (error) {
+      await disk[Symbol.asyncDispose]();
       await lock?.[Symbol.asyncDispose]();
       throw error;
     }
@@ -203,6 +218,7 @@ export class AcceptorNode implements AsyncDisposable {
     return {
       nodeId: this.nodeId,
       closing: this.closing,
+      ...(this.#disk.choice === undefined ? {} : { io: this.#disk.choice }),
       connections: this.#connections.holders,
       timelines: this.timelines.list().map((timeline) => timeline.status()),
       loading: this.timelines.loading(),
@@ -229,9 +245,18 @@ export class AcceptorNode implements AsyncDisposable {
       gauge("loading_timelines", "Timelines that are still to be loaded", this.timelines.loading().length),
       gauge("unloadable_timelines", "Timelines that failed to load", this.timelines.unloadable().length),
       gauge("pg_connections", "Connections of the WAL port", this.#connections.holders),
+      ...this.#ioMetrics(),
+      ...this.#measures.counters(),
       ...this.#counters.metrics(),
       ...timelineMetrics(timelines),
     ];
+  }
+
+  #ioMetrics(): readonly Metric[] {
+    const { choice } = this.#disk;
+    if (choice === undefined) return [];
+    const samples = [{ labels: { method: choice.method }, value: 1 }];
+    return [{ name: "safekeeper_disk_io_method", help: "What runs the disk I/O", type: "gauge", samples }];
   }
 
   /** Distributions for a monitoring system, read at this moment; those of the disk are empty with other storage. */
@@ -257,6 +282,7 @@ export class AcceptorNode implements AsyncDisposable {
     try {
       await this.timelines.close();
     } finally {
+      await this.#disk[Symbol.asyncDispose]();
       await this.#lock?.[Symbol.asyncDispose]();
     }
   }

@@ -14,7 +14,7 @@ import type {
   VoteResponse,
 } from "@millrace/wal-protocol";
 import type { CoreState } from "./core-state.js";
-import { AcceptorError } from "./errors.js";
+import { AcceptorError, isAcceptorError } from "./errors.js";
 import type { PersistentState, ServerInfo } from "./persistent-state.js";
 
 /** What to do when a proposer of another database cluster greets. */
@@ -107,8 +107,11 @@ function learnConfiguration(state: CoreState, theirs: Configuration): Configurat
 /** Votes at most once a term, for the first who asks, and describes the durable log either way. */
 export async function handleVoteRequest(state: CoreState, message: VoteRequest): Promise<VoteResponse> {
   checkGeneration(state, message.generation, "vote request");
-  // Whatever was written before this vote is part of what the vote promises.
-  await state.wal.flush();
+  // Whatever was written before this vote is part of what the vote promises. On a full disk that is nothing but what is
+  // durable already: the log has fallen back to it, and whoever wrote the rest learns so by its next message.
+  await state.wal.flush().catch((error: unknown) => {
+    if (!isAcceptorError(error, "ERR_ACCEPTOR_NO_SPACE")) throw error;
+  });
   const voteGiven = state.term < message.term;
   if (voteGiven) await state.persist({ term: message.term });
   return {

@@ -19,7 +19,14 @@ export interface EventPlace {
 
 /** Everything this package publishes. `level` is what a log should use. */
 export type AcceptorEvent = EventPlace &
+  /** What runs the disk I/O of a node, and why not what would be better. */
   (
+    | {
+        readonly type: "disk-io";
+        readonly level: "info" | "warn";
+        readonly method: string;
+        readonly fallbacks: readonly { readonly method: string; readonly reason: string }[];
+      }
     | { readonly type: "connection-opened"; readonly level: "debug" }
     | { readonly type: "connection-closed"; readonly level: "debug" }
     | { readonly type: "connection-failed"; readonly level: "info" | "error"; readonly error: unknown }

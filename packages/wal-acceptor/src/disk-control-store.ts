@@ -6,24 +6,31 @@
  * sync, or a failed rename whose outcome is unknown, ends all trust: the store is poisoned and the owner of the
  * process hears of it, because a vote that may or may not be on disk must not be answered either way.
  */
+import { dirname, join } from "node:path";
+import {
+  crashsafeOverwrite,
+  FileError,
+  FileIoError,
+  syncDirectory,
+  VirtualFile,
+} from "@millrace/virtual-file";
+
 import { decodeControlFile, encodeControlFile } from "./control-file.js";
 import { CONTROL_FILE_BYTES_MAX, CONTROL_FILE_NAME, CONTROL_FILE_PARTIAL_NAME } from "./control-file.js";
-import * as path from "node:path";
 import type { ControlStore } from "./control-store.js";
 import { AcceptorError, storageError } from "./errors.js";
-import { closeQuietly, nodeFileSystem, withoutSync } from "./file-system.js";
-import type { FileSystem, OpenFile } from "./file-system.js";
+import { closeQuietly, environmentOf, FILE_PERMISSIONS, withoutSync } from "./file-system.js";
+import type { FileSystem } from "./file-system.js";
 import { AcceptorMeasures } from "./measures.js";
 import { sameState } from "./persistent-state.js";
 import type { PersistentState } from "./persistent-state.js";
-import { writeFully } from "./write-fully.js";
+import { readFully } from "./read-bytes.js";
 
 /** Where the file is and how it is reached. */
 export interface DiskControlStoreOptions {
   /** The timeline's directory. */
   readonly directory: string;
-  /** Default: the machine's. */
-  readonly fileSystem?: FileSystem;
+  readonly fileSystem: FileSystem;
   /** Skip every sync: for tests and throw-away clusters. */
   readonly noSync?: boolean;
   /** Called once, when a sync has failed: the process must not go on. */
@@ -53,24 +60,22 @@ export async function createDiskControlFile(
  */
 export async function openDiskControlStore(options: DiskControlStoreOptions): Promise<ControlStore> {
   const fileSystem = fileSystemOf(options);
-  const file = path.join(options.directory, CONTROL_FILE_NAME);
-  const bytes = await readWhole(fileSystem, file);
+  const bytes = await readWhole(fileSystem, join(options.directory, CONTROL_FILE_NAME));
   const store = new DiskControlStore(options, decodeControlFile(bytes));
   await store.settle();
   return store;
 }
 
 function fileSystemOf(options: DiskControlStoreOptions): FileSystem {
-  const fileSystem = options.fileSystem ?? nodeFileSystem;
-  return options.noSync === true ? withoutSync(fileSystem) : fileSystem;
+  return options.noSync === true ? withoutSync(options.fileSystem) : options.fileSystem;
 }
 
 async function readWhole(fileSystem: FileSystem, file: string): Promise<Uint8Array> {
-  let opened: OpenFile;
+  let opened: VirtualFile;
   try {
-    opened = await fileSystem.open(file, "read");
+    opened = await VirtualFile.open(file, { direct: "off" }, environmentOf(fileSystem));
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") {
+    if (error instanceof FileIoError && error.errnoCode === "ENOENT") {
       throw new AcceptorError("ERR_ACCEPTOR_CONTROL_MISSING", `no control file ${file}`, { cause: error });
     }
     throw storageError(`open ${file}`, error);
@@ -81,13 +86,7 @@ async function readWhole(fileSystem: FileSystem, file: string): Promise<Uint8Arr
       throw new AcceptorError("ERR_ACCEPTOR_CONTROL_CORRUPT", `control file has ${String(size)} bytes`);
     }
     const bytes = new Uint8Array(size);
-    let filled = 0;
-    while (filled < size) {
-      const count = await opened.pread(bytes.subarray(filled), filled);
-      if (count === 0) break;
-      filled += count;
-    }
-    return bytes.subarray(0, filled);
+    return bytes.subarray(0, await readFully(opened, bytes, 0, fileSystem.arena));
   } catch (error) {
     throw storageError(`read ${file}`, error);
   } finally {
@@ -127,56 +126,38 @@ class DiskControlStore implements ControlStore {
 
   /** Makes what was just read durable, and removes what a crash in the middle of `write` left. */
   async settle(): Promise<void> {
-    const partial = path.join(this.#directory, CONTROL_FILE_PARTIAL_NAME);
+    const partial = join(this.#directory, CONTROL_FILE_PARTIAL_NAME);
     try {
       if ((await this.#fileSystem.stat(partial)) !== undefined) await this.#fileSystem.unlink(partial);
     } catch (error) {
       throw storageError(`remove ${partial}`, error);
     }
-    const file = path.join(this.#directory, CONTROL_FILE_NAME);
-    let opened: OpenFile;
+    const file = join(this.#directory, CONTROL_FILE_NAME);
+    const environment = environmentOf(this.#fileSystem);
+    let opened: VirtualFile;
     try {
-      opened = await this.#fileSystem.open(file, "write");
+      opened = await VirtualFile.open(file, { read: true, write: true, direct: "off" }, environment);
     } catch (error) {
       throw storageError(`open ${file}`, error);
     }
     try {
-      await this.#orPoison(`sync ${file}`, () => opened.fsync());
+      await this.#orPoison(`sync ${file}`, () => opened.sync("all"));
     } finally {
       await closeQuietly(opened);
     }
-    await this.#orPoison(`sync ${this.#directory}`, () => this.#fileSystem.fsyncDirectory(this.#directory));
+    await this.#orPoison(`sync ${this.#directory}`, () => syncDirectory(this.#directory, environment));
   }
 
   async write(next: PersistentState): Promise<void> {
-    const partial = path.join(this.#directory, CONTROL_FILE_PARTIAL_NAME);
-    const file = path.join(this.#directory, CONTROL_FILE_NAME);
-    await this.#writePartial(partial, encodeControlFile(next));
+    const partial = join(this.#directory, CONTROL_FILE_PARTIAL_NAME);
+    const file = join(this.#directory, CONTROL_FILE_NAME);
+    const environment = environmentOf(this.#fileSystem);
+    const options = { mode: FILE_PERMISSIONS };
     try {
-      await this.#fileSystem.rename(partial, file);
+      await crashsafeOverwrite(file, partial, encodeControlFile(next), environment, options);
     } catch (error) {
-      const failure = storageError(`rename ${partial}`, error);
-      // A full disk refuses before it changes anything; after any other error either name may be on disk.
-      if (failure.code === "ERR_ACCEPTOR_NO_SPACE") throw failure;
-      throw this.#poisonWith(failure);
-    }
-    await this.#orPoison(`sync ${this.#directory}`, () => this.#fileSystem.fsyncDirectory(this.#directory));
-  }
-
-  async #writePartial(partial: string, bytes: Uint8Array): Promise<void> {
-    let opened: OpenFile;
-    try {
-      opened = await this.#fileSystem.open(partial, "create");
-    } catch (error) {
-      throw storageError(`create ${partial}`, error);
-    }
-    try {
-      await writeFully(opened, [bytes], 0);
-      await this.#orPoison(`sync ${partial}`, () => opened.fsync());
-    } catch (error) {
-      throw storageError(`write ${partial}`, error);
-    } finally {
-      await closeQuietly(opened);
+      const failure = storageError(`replace ${file}`, error);
+      throw isInDoubt(error, file) ? this.#poisonWith(failure) : failure;
     }
   }
 
@@ -194,4 +175,15 @@ class DiskControlStore implements ControlStore {
     this.#onFatal?.(poison);
     return poison;
   }
+}
+
+/**
+ * Whether a failed overwrite leaves it open what is on disk: a sync has failed, or anything behind the rename. So does a
+ * failed rename itself, after which either state may be there, unless there was no room for it: a full disk refuses before
+ * it changes anything.
+ */
+function isInDoubt(error: unknown, file: string): boolean {
+  if (!(error instanceof FileIoError)) return !(error instanceof FileError);
+  if (error.syscall === "fsync" || error.path === dirname(file)) return true;
+  return error.syscall === "rename" && error.errnoCode !== "ENOSPC" && error.errnoCode !== "EDQUOT";
 }

@@ -14,14 +14,19 @@ import {
   segmentStart,
 } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
+import type { VirtualFile } from "@millrace/virtual-file";
 import { AcceptorError, storageError } from "./errors.js";
 import { closeQuietly } from "./file-system.js";
-import type { OpenFile } from "./file-system.js";
 import { copySyntheticBytes, FILE_TIMELINE_ID, firstSegmentHeaders } from "./first-segment.js";
 import type { PersistentState } from "./persistent-state.js";
+import { readBytes } from "./read-bytes.js";
 import { segmentEnd } from "./record-tracker.js";
+import { isMissing } from "./segment-files.js";
 import type { SegmentFiles } from "./segment-files.js";
 import type { WalReader } from "./wal-store.js";
+
+/** Times that a segment is opened for one read: it has two names, and loses one of them at most twice. */
+const OPENINGS_MAX = 3;
 
 /** What a reader sees of the store it belongs to. */
 export interface ReaderSource {
@@ -38,7 +43,7 @@ export interface ReaderSource {
 export class DiskWalReader implements WalReader {
   readonly #source: ReaderSource;
   #lsn: Lsn;
-  #open: { readonly segno: bigint; readonly version: number; readonly file: OpenFile } | undefined;
+  #open: { readonly segno: bigint; readonly version: number; readonly file: VirtualFile } | undefined;
   #closed = false;
 
   constructor(source: ReaderSource, lsn: Lsn) {
@@ -82,16 +87,22 @@ export class DiskWalReader implements WalReader {
 
   async #readSegment(target: Uint8Array, version: number, segmentBytes: number): Promise<number> {
     const segno = segmentNumber(this.#lsn, segmentBytes);
-    if (this.#open?.segno !== segno || this.#open.version !== version) {
-      await this.#closeFile();
-      const file = await this.#source.files.openForReading(segno);
-      if (file === undefined) return this.#synthesize(target, segno, segmentBytes);
-      this.#open = { segno, version, file };
-    }
-    try {
-      return await this.#open.file.pread(target, segmentOffset(this.#lsn, segmentBytes));
-    } catch (error) {
-      throw storageError(`read WAL at ${formatLsn(this.#lsn)}`, error);
+    for (let attempt = 1; ; attempt += 1) {
+      if (this.#open?.segno !== segno || this.#open.version !== version) {
+        await this.#closeFile();
+        const file = await this.#source.files.openForReading(segno);
+        if (file === undefined) return this.#synthesize(target, segno, segmentBytes);
+        this.#open = { segno, version, file };
+      }
+      try {
+        const offset = segmentOffset(this.#lsn, segmentBytes);
+        return await readBytes(this.#open.file, target, offset, this.#source.files.arena);
+      } catch (error) {
+        // Its descriptor was given up to another file, and it was renamed since: it is there under another name.
+        if (attempt === OPENINGS_MAX || !isMissing(error))
+          throw storageError(`read WAL at ${formatLsn(this.#lsn)}`, error);
+        await this.#closeFile();
+      }
     }
   }
 

@@ -1,36 +1,39 @@
 /**
  * The WAL store over segment files.
  *
- * One file is open for writing, and bytes go to it in order, once. Nothing is told durable before the sync that
- * covers it, and only up to the end of a whole record. What differs from Neon's PhysicalStorage, after which it is
- * modelled: a failed write leaves the store at its last durable record, able to vote and waiting for a truncation;
- * names are made durable like bytes; a segment that PostgreSQL switched away from is completed with zeros; the
- * decoder runs over a batch while the kernel writes it.
+ * Bytes collect in memory and go to the disk in order, with one durable write for everything that has collected
+ * (`LogTail`); segments are there, full of zeros, before they are needed (`SegmentSupply`). Nothing is told durable before
+ * the write or sync that covers it, and only up to the end of a whole record. What differs from Neon's PhysicalStorage, after
+ * which it is modelled: a failed write leaves the store at its last durable record, able to vote and waiting for a
+ * truncation; names are made durable like bytes; a segment that PostgreSQL switched away from is completed with zeros; WAL
+ * is decoded before it goes to the disk, while the kernel writes what came before it.
  *
- * A failed sync is final (`poisoned`). `needsTruncation` is set from opening until the first truncation, because
- * behind the recovered end there may be anything.
+ * A failed sync is final (`poisoned`), and so is a failed write that was to be durable. `needsTruncation` is set from
+ * opening until the first truncation, because behind the recovered end there may be anything.
  */
 import * as assert from "node:assert";
 import * as path from "node:path";
 import { formatLsn, INVALID_LSN, segmentNumber, segmentOffset } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
+
+import { dropBytes, takeBytes, totalBytes } from "./buffer-list.js";
 import type { ControlStore } from "./control-store.js";
 import { recoverFiles } from "./disk-recovery.js";
 import { DiskWalReader } from "./disk-wal-reader.js";
 import { AcceptorError, storageError } from "./errors.js";
-import { closeQuietly, nodeFileSystem, withoutSync } from "./file-system.js";
-import type { FileSystem, OpenFile } from "./file-system.js";
+import { withoutSync } from "./file-system.js";
+import type { FileSystem } from "./file-system.js";
 import { firstSegmentHeaders } from "./first-segment.js";
+import { LogSegments } from "./log-segments.js";
+import type { SegmentPlace } from "./log-segments.js";
 import { AcceptorMeasures } from "./measures.js";
 import type { StorageOperation } from "./measures.js";
-import { OpenSegment } from "./open-segment.js";
 import { RecordTracker } from "./record-tracker.js";
 import type { SegmentSwitch } from "./record-tracker.js";
 import { SegmentFiles } from "./segment-files.js";
 import { checkWrite, needsCut } from "./wal-checks.js";
 import { WalPositions } from "./wal-positions.js";
 import type { WalReader, WalStore } from "./wal-store.js";
-import { dropBytes, takeBytes, totalBytes, writeFully } from "./write-fully.js";
 
 /** Where the segments are and how they are reached. */
 export interface DiskWalStoreOptions {
@@ -38,8 +41,7 @@ export interface DiskWalStoreOptions {
   readonly directory: string;
   /** Only read: server information, and positions to recover from. */
   readonly control: Pick<ControlStore, "get">;
-  /** Default: the machine's. */
-  readonly fileSystem?: FileSystem;
+  readonly fileSystem: FileSystem;
   /** Skip every sync: for tests and throw-away clusters. */
   readonly noSync?: boolean;
   /** Called once, when a sync has failed: the process must not go on. */
@@ -53,6 +55,9 @@ export interface DiskWalStoreOptions {
  * commit position on and their directory have been synced, so that every position it reports is durable even if
  * the process before died without syncing.
  *
+ * More may overlap than `WalStore` says: writes may go on, and further flushes be asked for, while flushes are under way. All
+ * that is written meanwhile becomes durable together, by the next write to the disk (group commit).
+ *
  * @throws {AcceptorError} ERR_ACCEPTOR_WAL_MISSING when WAL below the commit position is gone; ERR_ACCEPTOR_IO,
  *   _POISONED, _PG_VERSION
  */
@@ -65,27 +70,26 @@ export async function openDiskWalStore(options: DiskWalStoreOptions): Promise<Wa
 class DiskWalStore implements WalStore {
   readonly #control: Pick<ControlStore, "get">;
   readonly #files: SegmentFiles;
+  readonly #segments: LogSegments;
   readonly #segmentBytes: number;
   readonly #onFatal: ((error: AcceptorError) => void) | undefined;
   readonly #measures: AcceptorMeasures;
   readonly #positions = new WalPositions();
   readonly #tracker: RecordTracker;
-  readonly #zeroAhead: boolean;
-  /** The segment that holds `writeLsn`, if it is open. */
-  #current: OpenSegment | undefined;
   /** A segment switch at the end of the log, whose segment still has to be completed. */
   #switch: SegmentSwitch | undefined;
   /** Why writes are refused until a truncation. */
   #truncateFirst: string | undefined = "the timeline was just opened";
+  /** Grows whenever the log falls back or is cut: what a flush had covered may be gone then. */
+  #cuts = 0;
   #layoutVersion = 0;
   #poison: AcceptorError | undefined;
   #closed = false;
   #running: Promise<unknown> | undefined;
+  readonly #flushes = new Set<Promise<void>>();
 
   constructor(options: DiskWalStoreOptions) {
-    const base = options.fileSystem ?? nodeFileSystem;
-    const fileSystem = options.noSync === true ? withoutSync(base) : base;
-    this.#zeroAhead = options.noSync !== true;
+    const fileSystem = options.noSync === true ? withoutSync(options.fileSystem) : options.fileSystem;
     this.#control = options.control;
     this.#segmentBytes = options.control.get().server.segmentBytes;
     this.#onFatal = options.onFatal;
@@ -94,6 +98,7 @@ class DiskWalStore implements WalStore {
     this.#files = new SegmentFiles(fileSystem, path.resolve(options.directory), this.#segmentBytes, (cause) =>
       this.#poisonWith(cause),
     );
+    this.#segments = new LogSegments(this.#files, this.#segmentBytes, this.#measures);
   }
 
   get writeLsn(): Lsn {
@@ -129,23 +134,31 @@ class DiskWalStore implements WalStore {
   }
 
   initFirstSegment(lsn: Lsn): Promise<void> {
-    return this.#exclusive("initialize_first_segment", () => this.#initFirstSegment(lsn));
+    return this.#alone("initialize_first_segment", () => this.#initFirstSegment(lsn));
   }
 
   write(beginLsn: Lsn, buffers: readonly Uint8Array[]): Promise<void> {
     return this.#exclusive("write_wal", () => this.#write(beginLsn, buffers));
   }
 
-  flush(): Promise<void> {
-    return this.#exclusive("flush_wal", () => this.#flush());
+  async flush(): Promise<void> {
+    this.#checkUsable();
+    assert.ok(this.#running === undefined, "a flush and another call of one WAL store overlap: lock missing");
+    const flushing = this.#measured("flush_wal", () => this.#flush());
+    this.#flushes.add(flushing);
+    try {
+      await flushing;
+    } finally {
+      this.#flushes.delete(flushing);
+    }
   }
 
   truncate(endLsn: Lsn): Promise<void> {
-    return this.#exclusive("truncate_wal", () => this.#truncate(endLsn));
+    return this.#alone("truncate_wal", () => this.#truncate(endLsn));
   }
 
   removeUpTo(segno: bigint): Promise<number> {
-    return this.#exclusive("remove_wal", () => this.#removeUpTo(segno));
+    return this.#alone("remove_wal", () => this.#removeUpTo(segno));
   }
 
   openReader(lsn: Lsn): WalReader {
@@ -174,8 +187,9 @@ class DiskWalStore implements WalStore {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    await this.#running?.catch(() => undefined);
-    await this.#closeCurrent();
+    await Promise.allSettled([this.#running, ...this.#flushes]);
+    await this.#segments.closeTail();
+    await this.#segments.idle();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -194,142 +208,86 @@ class DiskWalStore implements WalStore {
   async #initFirstSegment(lsn: Lsn): Promise<void> {
     const headers = firstSegmentHeaders(lsn, this.#control.get().server);
     if (headers.length === 0) return;
-    const segno = segmentNumber(lsn, this.#segmentBytes);
-    await this.#closeCurrent();
-    // No WAL was ever stored: what is there is left of an attempt that did not get as far as the control file.
-    if (this.#positions.writeLsn === INVALID_LSN) await this.#files.remove(segno);
-    const file = this.#files.has(segno)
-      ? await this.#files.openExisting(segno)
-      : await this.#files.create(segno);
+    const isFresh = this.#positions.writeLsn === INVALID_LSN;
     try {
-      const magic = new Uint8Array(2);
-      for (const placed of headers) {
-        const offset = segmentOffset(placed.lsn, this.#segmentBytes);
-        magic.fill(0);
-        await file.pread(magic, offset);
-        // A header that is there already may have come with real WAL.
-        if (magic[0] === 0 && magic[1] === 0) await writeFully(file, [placed.header], offset);
-      }
+      await this.#segments.initialize(this.#placeOf(lsn), headers, isFresh);
     } catch (error) {
-      throw storageError(`write the first segment's headers for ${formatLsn(lsn)}`, error);
-    } finally {
-      await closeQuietly(file);
+      throw this.#fail(`make the first segment for ${formatLsn(lsn)}`, error);
     }
   }
 
   async #write(beginLsn: Lsn, buffers: readonly Uint8Array[]): Promise<void> {
     checkWrite(this.#positions, this.#truncateFirst, beginLsn);
     try {
+      // A full name that could not be given is given by the next truncation.
+      const failure = this.#segments.takeFailure();
+      if (failure !== undefined) throw failure;
       let rest = buffers;
       for (let left = totalBytes(buffers); left > 0;) {
-        const room = this.#segmentBytes - segmentOffset(this.#positions.writeLsn, this.#segmentBytes);
+        const room = this.#segmentBytes - this.#placeOf(this.#positions.writeLsn).offsetBytes;
         const bytes = Math.min(left, room);
         await this.#writeInSegment(bytes === left ? rest : takeBytes(rest, bytes), bytes);
         rest = bytes === left ? [] : dropBytes(rest, bytes);
         left -= bytes;
       }
     } catch (error) {
-      const failure = storageError("write WAL", error);
-      this.#fallBack(failure.message);
-      throw failure;
+      throw this.#fail("write WAL", error);
     }
   }
 
   // Bytes that stay within the segment of writeLsn.
   async #writeInSegment(buffers: readonly Uint8Array[], bytes: number): Promise<void> {
     const beginLsn = this.#positions.writeLsn;
-    const segno = segmentNumber(beginLsn, this.#segmentBytes);
-    const segment = this.#current?.segno === segno ? this.#current : await this.#openCurrent(segno);
-    const began = this.#measures.now();
-    const writing = segment.write(buffers, bytes, segmentOffset(beginLsn, this.#segmentBytes));
-    // A long write is with the kernel now; meanwhile it is decoded. Nothing counts before the write has succeeded.
-    let decodeError: unknown;
-    try {
-      this.#tracker.feed(buffers);
-    } catch (error) {
-      decodeError = error;
-    }
-    if (writing !== undefined) await writing;
-    this.#measures.writeWalSeconds.observe(this.#measures.secondsSince(began));
-    this.#measures.writeWalBytes.observe(bytes);
-    if (decodeError !== undefined) throw decodeError;
+    const { segno } = this.#placeOf(beginLsn);
+    const tail = await this.#segments.openTail(segno);
+    this.#tracker.feed(buffers);
+    await tail.append(buffers);
     const endLsn = (beginLsn + BigInt(bytes)) as Lsn;
     this.#positions.wrote(endLsn, this.#tracker.recordEndLsn);
-    if (segmentOffset(endLsn, this.#segmentBytes) === 0) await this.#completeSegment(segment, endLsn);
-  }
-
-  async #completeSegment(segment: OpenSegment, boundaryLsn: Lsn): Promise<void> {
-    await this.#files.sync(`segment before ${formatLsn(boundaryLsn)}`, () => segment.fdatasync());
-    await this.#files.complete(segment.segno);
-    this.#positions.segmentSynced(boundaryLsn);
-    await this.#closeCurrent();
+    const end = this.#placeOf(endLsn);
+    if (end.offsetBytes > 0) {
+      this.#segments.prepareAfter(end);
+      return;
+    }
+    await tail.flush();
+    this.#positions.segmentSynced(endLsn);
+    await this.#segments.completeTail();
   }
 
   async #flush(): Promise<void> {
     const { writeLsn, writeRecordLsn, flushLsn } = this.#positions;
     if (flushLsn === writeRecordLsn) return;
-    const current = this.#current;
-    assert.ok(current !== undefined, "WAL is unflushed, but no file is open");
+    const { tail } = this.#segments;
+    assert.ok(tail !== undefined, "WAL is unflushed, but no segment is open");
+    const cuts = this.#cuts;
     const began = this.#measures.now();
-    await this.#files.sync(`WAL up to ${formatLsn(writeRecordLsn)}`, () => current.fdatasync());
+    try {
+      await tail.flush();
+    } catch (error) {
+      throw this.#fail(`flush WAL up to ${formatLsn(writeRecordLsn)}`, error);
+    }
+    if (cuts !== this.#cuts) throw truncateFirst(this.#truncateFirst);
     this.#measures.flushWalSeconds.observe(this.#measures.secondsSince(began));
     this.#positions.synced(writeLsn, writeRecordLsn);
   }
 
   async #truncate(endLsn: Lsn): Promise<void> {
     if (!needsCut(this.#positions, this.#truncateFirst, endLsn)) return;
+    // What stays must be durable, and may be in memory only. Behind this, nothing below endLsn can get lost any more.
+    if (endLsn > this.#positions.flushLsn) await this.#flush();
     const isFresh = this.#positions.writeLsn === INVALID_LSN;
     this.#truncateFirst = `truncation at ${formatLsn(endLsn)} was not finished`;
     const segmentSwitch = this.#tracker.pendingSwitch ?? this.#switch;
     this.#switch = segmentSwitch?.boundaryLsn === endLsn ? segmentSwitch : undefined;
-    this.#positions.reset(endLsn);
-    this.#tracker.reset(endLsn);
+    this.#endAt(endLsn);
     this.#layoutVersion += 1;
-    // Bytes below endLsn that were not synced yet are in the file that is cut and synced now.
-    await this.#closeCurrent();
-
-    const offset = segmentOffset(endLsn, this.#segmentBytes);
-    const segno = segmentNumber(endLsn, this.#segmentBytes);
-    const lastKept = offset === 0 ? segno - 1n : segno;
-    // From the end, so that a crash in between leaves a log without a hole.
-    for (const later of this.#files.from(lastKept + 1n).toReversed()) await this.#files.remove(later);
-    if (isFresh) {
-      for (const stale of this.#files.upTo(segno - 1n)) await this.#files.remove(stale);
-    }
-    if (offset === 0) await this.#finishSegmentBefore(segno);
-    else await this.#cutSegment(segno, offset);
-    await this.#files.syncDirectory();
+    const failure = await this.#segments.closeTail();
+    if (failure?.code === "ERR_ACCEPTOR_POISONED") throw this.#poisonWith(failure);
+    const switched = this.#switch === undefined ? undefined : this.#placeOf(this.#switch.dataEndLsn);
+    await this.#segments.cut(this.#placeOf(endLsn), switched, isFresh);
     this.#layoutVersion += 1;
     this.#switch = undefined;
     this.#truncateFirst = undefined;
-  }
-
-  async #cutSegment(segno: bigint, offset: number): Promise<void> {
-    const exists = this.#files.has(segno);
-    const file = exists ? await this.#files.openExisting(segno) : await this.#files.create(segno);
-    this.#current = this.#opened(segno, file);
-    if (!exists) return;
-    await this.#files.cut(file, segno, offset);
-    await this.#files.uncomplete(segno);
-  }
-
-  // The log goes on in a new segment. If the one before kept its partial name, it is either full or was switched away
-  // from; nobody will write to it again, so that it gets its zeros and its name now.
-  async #finishSegmentBefore(segno: bigint): Promise<void> {
-    const before = segno - 1n;
-    if (!this.#files.isPartial(before)) return;
-    const file = await this.#files.openExisting(before);
-    try {
-      const dataEnd = this.#switch?.dataEndLsn;
-      const cutAt =
-        dataEnd === undefined
-          ? this.#segmentBytes
-          : segmentOffset(dataEnd, this.#segmentBytes) || this.#segmentBytes;
-      await this.#files.cut(file, before, cutAt);
-    } finally {
-      await closeQuietly(file);
-    }
-    await this.#files.complete(before);
   }
 
   async #removeUpTo(segno: bigint): Promise<number> {
@@ -344,31 +302,27 @@ class DiskWalStore implements WalStore {
     return doomed.length;
   }
 
-  async #openCurrent(segno: bigint): Promise<OpenSegment> {
-    assert.ok(this.#current === undefined, "the file of another segment is open for writing");
-    const file = this.#files.has(segno)
-      ? await this.#files.openExisting(segno)
-      : await this.#files.create(segno);
-    this.#current = this.#opened(segno, file);
-    return this.#current;
-  }
-
-  #opened(segno: bigint, file: OpenFile): OpenSegment {
-    return new OpenSegment({ segno, file, segmentBytes: this.#segmentBytes, zeroAhead: this.#zeroAhead });
-  }
-
-  async #closeCurrent(): Promise<void> {
-    const current = this.#current;
-    this.#current = undefined;
-    await closeQuietly(current);
-  }
-
-  #fallBack(reason: string): void {
-    this.#truncateFirst = reason;
+  /** What the writing of the log has failed with, in this package's words; the log falls back to what is durable. */
+  #fail(doing: string, error: unknown): AcceptorError {
+    const failure = storageError(doing, error);
+    this.#truncateFirst = failure.message;
     const pending = this.#tracker.pendingSwitch;
-    this.#positions.fallBack();
+    this.#segments.tail?.discard();
     if (pending?.boundaryLsn === this.#positions.flushLsn) this.#switch = pending;
-    this.#tracker.reset(this.#positions.flushLsn);
+    this.#endAt(this.#positions.flushLsn);
+    return failure.code === "ERR_ACCEPTOR_POISONED" ? this.#poisonWith(failure) : failure;
+  }
+
+  /** The log ends here, in memory. */
+  #endAt(lsn: Lsn): void {
+    this.#cuts += 1;
+    this.#positions.reset(lsn);
+    this.#tracker.reset(lsn);
+  }
+
+  #placeOf(lsn: Lsn): SegmentPlace {
+    const segmentBytes = this.#segmentBytes;
+    return { segno: segmentNumber(lsn, segmentBytes), offsetBytes: segmentOffset(lsn, segmentBytes) };
   }
 
   #poisonWith(cause: AcceptorError): AcceptorError {
@@ -383,17 +337,41 @@ class DiskWalStore implements WalStore {
     if (this.#poison !== undefined) throw this.#poison;
   }
 
+  // A call that changes files otherwise than by appending: nothing else runs, in the background neither.
+  async #alone<T>(operation: StorageOperation, body: () => Promise<T>): Promise<T> {
+    assert.ok(this.#flushes.size === 0, "two calls of one WAL store overlap: lock missing");
+    return await this.#exclusive(operation, async () => {
+      await this.#segments.idle();
+      this.#checkUsable();
+      return await body();
+    });
+  }
+
   async #exclusive<T>(operation: StorageOperation, body: () => Promise<T>): Promise<T> {
     this.#checkUsable();
     assert.ok(this.#running === undefined, "two calls of one WAL store overlap: lock missing");
-    const began = this.#measures.now();
-    const running = body();
+    const running = this.#measured(operation, body);
     this.#running = running;
     try {
       return await running;
     } finally {
       this.#running = undefined;
+    }
+  }
+
+  async #measured<T>(operation: StorageOperation, body: () => Promise<T>): Promise<T> {
+    const began = this.#measures.now();
+    try {
+      return await body();
+    } finally {
       this.#measures.storageOperationSeconds[operation].observe(this.#measures.secondsSince(began));
     }
   }
+}
+
+function truncateFirst(reason: string | undefined): AcceptorError {
+  return new AcceptorError(
+    "ERR_ACCEPTOR_TRUNCATE_FIRST",
+    `the log was cut meanwhile: ${reason ?? "it goes on"}`,
+  );
 }

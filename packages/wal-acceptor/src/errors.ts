@@ -23,13 +23,13 @@ export type AcceptorErrorCode =
   | "ERR_ACCEPTOR_GAP" // an append begins after the end of what was written
   | "ERR_ACCEPTOR_SAFETY_VIOLATION" // obeying would have removed committed WAL; the timeline is broken from now on
   | "ERR_ACCEPTOR_BROKEN" // the timeline stopped after a safety violation; reopen after an operator looked
-  | "ERR_ACCEPTOR_WAL_INVALID" // received WAL does not decode; it is on disk, never acknowledged, next truncate cuts it
+  | "ERR_ACCEPTOR_WAL_INVALID" // received WAL does not decode; never acknowledged, the next truncation cuts the log before it
   | "ERR_ACCEPTOR_PG_VERSION" // WAL of a PostgreSQL major version whose format is not known here
   // Storage.
   | "ERR_ACCEPTOR_TRUNCATE_FIRST" // the WAL's end is not clean; a truncation must come before the next write
   | "ERR_ACCEPTOR_NO_SPACE" // the disk or quota is full; retry when there is space
   | "ERR_ACCEPTOR_IO" // another failed system call; `cause` has errno
-  | "ERR_ACCEPTOR_POISONED" // a sync failed: what is durable is unknown, the process must be restarted
+  | "ERR_ACCEPTOR_POISONED" // a sync or durable write failed: what is durable is unknown, the process must be restarted
   | "ERR_ACCEPTOR_CLOSED" // used after close
   | "ERR_ACCEPTOR_CONTROL_MISSING" // no control file in the timeline's directory
   | "ERR_ACCEPTOR_CONTROL_CORRUPT" // the control file fails its checksum or does not parse
@@ -167,6 +167,12 @@ export function isOperatingError(error: unknown): boolean {
 /** What the kernel says when there is no room: the disk is full, or the user's or project's quota is. */
 const NO_SPACE_CODES: ReadonlySet<unknown> = new Set(["ENOSPC", "EDQUOT", "EFBIG"]);
 
+/** What errors of system calls carry: an errno's name as `code`, or as `errnoCode` if a package of ours has wrapped it. */
+interface FailedCall extends Error {
+  readonly code?: unknown;
+  readonly errnoCode?: unknown;
+}
+
 /**
  * Wraps a failed system call once, adding what was being done.
  *
@@ -175,7 +181,10 @@ const NO_SPACE_CODES: ReadonlySet<unknown> = new Set(["ENOSPC", "EDQUOT", "EFBIG
  */
 export function storageError(doing: string, cause: unknown): AcceptorError {
   if (cause instanceof AcceptorError) return cause;
-  const errno = cause instanceof Error ? (cause as { code?: unknown }).code : undefined;
+  // A file of @millrace/virtual-file: it knows the errno, and may have wrapped what this package's file system threw.
+  if (cause instanceof Error && cause.cause instanceof AcceptorError) return cause.cause;
+  const { code: own, errnoCode } = cause instanceof Error ? (cause as FailedCall) : {};
+  const errno = errnoCode ?? own;
   const reason = cause instanceof Error ? cause.message : String(cause);
   const code = NO_SPACE_CODES.has(errno) ? "ERR_ACCEPTOR_NO_SPACE" : "ERR_ACCEPTOR_IO";
   return new AcceptorError(code, `${doing}: ${reason}`, { cause });

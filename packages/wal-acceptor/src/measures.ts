@@ -9,7 +9,7 @@
 import { systemClock } from "./clock.js";
 import type { Clock } from "./clock.js";
 import { Histogram } from "./histogram.js";
-import type { HistogramMetric } from "./metrics.js";
+import type { HistogramMetric, Metric } from "./metrics.js";
 
 /** From the page cache's tens of microseconds to a disk that hangs. */
 const SECONDS: readonly number[] = [
@@ -41,7 +41,9 @@ function sampleOf(
 
 /** The measurements of one node. */
 export class AcceptorMeasures {
-  /** Bytes of one write call of a WAL store. */
+  /** Writes of WAL that were durable when they returned, and syncs of WAL: what commits share. */
+  durableWalWrites = 0;
+  /** Bytes of one write of a WAL store to the disk. */
   readonly writeWalBytes: Histogram = new Histogram(BYTES);
   readonly writeWalSeconds: Histogram = new Histogram(SECONDS);
   readonly flushWalSeconds: Histogram = new Histogram(SECONDS);
@@ -72,7 +74,19 @@ export class AcceptorMeasures {
     return (this.#clock.monotonicMs() - beganMs) / 1000;
   }
 
-  /** Everything for a monitoring system, read at this moment. */
+  /** Plain counts for a monitoring system. */
+  counters(): readonly Metric[] {
+    return [
+      {
+        name: "safekeeper_wal_durable_writes_total",
+        help: "Durable writes of WAL, and syncs after writes that were not",
+        type: "counter",
+        samples: [{ labels: {}, value: this.durableWalWrites }],
+      },
+    ];
+  }
+
+  /** Distributions for a monitoring system, read at this moment. */
   metrics(): readonly HistogramMetric[] {
     const one = (name: string, help: string, histogram: Histogram): HistogramMetric => ({
       name: `safekeeper_${name}`,
@@ -81,8 +95,12 @@ export class AcceptorMeasures {
     });
     return [
       one("write_wal_bytes", "Bytes of one write of WAL", this.writeWalBytes),
-      one("write_wal_seconds", "Time to write WAL and decode it, without sync", this.writeWalSeconds),
-      one("flush_wal_seconds", "Time of one sync of WAL", this.flushWalSeconds),
+      one(
+        "write_wal_seconds",
+        "Time of one write of WAL, durable where files have O_DSYNC",
+        this.writeWalSeconds,
+      ),
+      one("flush_wal_seconds", "Time from asking for WAL to be durable until it is", this.flushWalSeconds),
       one("persist_control_file_seconds", "Time to replace a control file", this.persistControlFileSeconds),
       {
         name: "safekeeper_wal_storage_operation_seconds",

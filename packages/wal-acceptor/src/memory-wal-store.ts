@@ -27,7 +27,7 @@ import { decoderSettings, RecordTracker, segmentEnd, walError } from "./record-t
 import { checkWrite, needsCut } from "./wal-checks.js";
 import { WalPositions } from "./wal-positions.js";
 import type { WalReader, WalStore } from "./wal-store.js";
-import { dropBytes, takeBytes, totalBytes } from "./write-fully.js";
+import { dropBytes, takeBytes, totalBytes } from "./buffer-list.js";
 
 /** What the store is about to do to its disk. */
 export type MemoryWalStep = "write" | "sync" | "create-segment" | "remove-segment" | "cut";
@@ -221,7 +221,7 @@ class MemoryWalStore implements WalStore {
     } catch (error) {
       const failure = storageError("write WAL", error);
       this.#truncateFirst = failure.message;
-      this.#positions.fallBack();
+      this.#positions.reset(this.#positions.flushLsn);
       this.#tracker.reset(this.#positions.flushLsn);
       throw failure;
     }

@@ -5,16 +5,17 @@
  */
 import { formatLsn, segmentNumber, segmentOffset } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
+import type { VirtualFile } from "@millrace/virtual-file";
 import { storageError } from "./errors.js";
 import { closeQuietly } from "./file-system.js";
-import type { OpenFile } from "./file-system.js";
+import { readFully } from "./read-bytes.js";
 import type { SegmentFiles } from "./segment-files.js";
 
 /** Reads segments for recovery, one open at a time. */
 export class ScanFiles {
   readonly #files: SegmentFiles;
   readonly #segmentBytes: number;
-  #open: { readonly segno: bigint; readonly file: OpenFile } | undefined;
+  #open: { readonly segno: bigint; readonly file: VirtualFile } | undefined;
 
   constructor(files: SegmentFiles, segmentBytes: number) {
     this.#files = files;
@@ -26,17 +27,11 @@ export class ScanFiles {
     const file = await this.#file(segmentNumber(lsn, this.#segmentBytes));
     if (file === undefined) return 0;
     const offset = segmentOffset(lsn, this.#segmentBytes);
-    let filled = 0;
     try {
-      while (filled < target.byteLength) {
-        const count = await file.pread(target.subarray(filled), offset + filled);
-        if (count === 0) break;
-        filled += count;
-      }
+      return await readFully(file, target, offset, this.#files.arena);
     } catch (error) {
       throw storageError(`read WAL at ${formatLsn(lsn)}`, error);
     }
-    return filled;
   }
 
   /** 0 for a missing segment. */
@@ -55,7 +50,7 @@ export class ScanFiles {
     this.#open = undefined;
   }
 
-  async #file(segno: bigint): Promise<OpenFile | undefined> {
+  async #file(segno: bigint): Promise<VirtualFile | undefined> {
     if (this.#open?.segno === segno) return this.#open.file;
     await this.close();
     const file = await this.#files.openForReading(segno);

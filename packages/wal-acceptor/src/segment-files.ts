@@ -1,22 +1,29 @@
 /**
  * The segment files of one timeline's directory: their names, and the steps that make, complete, cut and remove them.
  *
- * A segment is `waltmp` while it gets its size, `<name>.partial` while it is written, `<name>` when it is complete.
+ * A segment is `waltmp` while it is filled with zeros, `<name>.partial` while it is written, `<name>` when it is complete.
  * Every step that changes a name syncs the directory before the next relies on it. If a crash has left both names of
- * a segment, the partial one counts. What is on disk is remembered here, so that no step lists the directory again.
+ * a segment, the partial one counts. What is on disk is remembered here, so that no step lists the directory again. A
+ * segment is renamed only while nobody writes to it; who reads it opens it again if the descriptor was given up meanwhile.
  *
  * Errors of calls other than syncs become ERR_ACCEPTOR_NO_SPACE or _IO. A failed sync goes to `poison`, which ends
  * the store: the kernel may have dropped the pages, and a retry that succeeds would prove nothing.
  */
-import { parseSegmentFileName, PARTIAL_SUFFIX, segmentFileName } from "@millrace/lsn";
 import * as path from "node:path";
-import { storageError } from "./errors.js";
-import type { AcceptorError } from "./errors.js";
-import { closeQuietly } from "./file-system.js";
-import type { FileSystem, OpenFile } from "./file-system.js";
-import { FILE_TIMELINE_ID } from "./first-segment.js";
+import type { AlignedArena } from "@millrace/aligned-buffers";
+import { parseSegmentFileName, PARTIAL_SUFFIX, segmentFileName, segmentOffset } from "@millrace/lsn";
+import { FileIoError, syncDirectory, VirtualFile } from "@millrace/virtual-file";
+import type { FileEnvironment } from "@millrace/virtual-file";
+import type { PlacedPageHeader } from "@millrace/wal-decoder";
 
-/** Name of a segment before it has its full size. */
+import { AcceptorError, isAcceptorError, storageError } from "./errors.js";
+import { closeQuietly, environmentOf } from "./file-system.js";
+import type { FileSystem } from "./file-system.js";
+import { FILE_TIMELINE_ID } from "./first-segment.js";
+import { readBytes } from "./read-bytes.js";
+import { openForFilling, openLogFile, patchBlock, readBlockHead, writeZeros } from "./segment-writing.js";
+
+/** Name of a segment before it is full of zeros. */
 export const SEGMENT_TEMPORARY_NAME = "waltmp";
 
 /** Which names of a segment exist. */
@@ -44,6 +51,11 @@ export class SegmentFiles {
     this.#directory = directory;
     this.#segmentBytes = segmentBytes;
     this.#poison = poison;
+  }
+
+  /** Memory for the I/O of these files. */
+  get arena(): AlignedArena {
+    return this.#fileSystem.arena;
   }
 
   /** Reads the directory, and removes a segment whose creation was interrupted. */
@@ -85,46 +97,44 @@ export class SegmentFiles {
     return [...this.#names.keys()].filter((segno) => segno <= last).toSorted(ascending);
   }
 
-  /** Opens the segment for writing, whatever it is called. */
-  openExisting(segno: bigint): Promise<OpenFile> {
-    const file = this.#path(segno, this.isPartial(segno));
-    return this.#attempt("open", file, () => this.#fileSystem.open(file, "write"));
+  /** Opens the segment to write WAL into it, whatever it is called. */
+  openForWriting(segno: bigint): Promise<VirtualFile> {
+    const file = this.#currentPath(segno);
+    return this.#attempt("open", file, () => openLogFile(file, this.#environment));
   }
 
   /** Opens the segment for reading, or gives undefined if it is not there. May run beside a change of its name. */
-  async openForReading(segno: bigint): Promise<OpenFile | undefined> {
+  async openForReading(segno: bigint): Promise<VirtualFile | undefined> {
     if (!this.#names.has(segno)) return undefined;
     // Between the two attempts the segment may be completed, or cut and partial again: whichever name is there.
     for (const partial of [true, false, true]) {
       const file = this.#path(segno, partial);
       try {
-        return await this.#fileSystem.open(file, "read");
+        return await VirtualFile.open(file, {}, this.#environment);
       } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw storageError(`open ${file}`, error);
+        if (!isMissing(error)) throw storageError(`open ${file}`, error);
       }
     }
     return undefined;
   }
 
-  /** Makes a segment of zeros, durably, and gives it open under its partial name. */
-  async create(segno: bigint): Promise<OpenFile> {
+  /** Makes a segment of zeros under its partial name, durably. A failure leaves nothing that takes room. */
+  async create(segno: bigint): Promise<void> {
     const temporary = path.join(this.#directory, SEGMENT_TEMPORARY_NAME);
-    const file = await this.#attempt("create", temporary, () => this.#fileSystem.open(temporary, "create"));
     try {
-      await this.#attempt("extend", temporary, () => file.ftruncate(this.#segmentBytes));
-      await this.sync(temporary, () => file.fsync());
+      await this.#fill(temporary);
       const partial = this.#path(segno, true);
       await this.#attempt("rename", partial, () => this.#fileSystem.rename(temporary, partial));
-      this.#note(segno, { partial: true });
-      await this.syncDirectory();
-      return file;
     } catch (error) {
-      await closeQuietly(file);
+      if (!isAcceptorError(error, "ERR_ACCEPTOR_POISONED"))
+        await this.#unlink(SEGMENT_TEMPORARY_NAME).catch(() => undefined);
       throw error;
     }
+    this.#note(segno, { partial: true });
+    await this.syncDirectory();
   }
 
-  /** Gives a completely written and synced segment its full name, durably. */
+  /** Gives a completely written and durable segment its full name, durably. */
   async complete(segno: bigint): Promise<void> {
     const partial = this.#path(segno, true);
     await this.#attempt("rename", partial, () => this.#fileSystem.rename(partial, this.#path(segno, false)));
@@ -142,12 +152,50 @@ export class SegmentFiles {
     this.#names.set(segno, { partial: true, full: false });
   }
 
-  /** Zeroes the file from `offsetBytes` to the segment's end, durably. */
-  async cut(file: OpenFile, segno: bigint, offsetBytes: number): Promise<void> {
-    const name = this.#path(segno, this.isPartial(segno));
-    await this.#attempt("cut", name, () => file.ftruncate(offsetBytes));
-    await this.#attempt("extend", name, () => file.ftruncate(this.#segmentBytes));
-    await this.sync(name, () => file.fsync());
+  /**
+   * Zeroes the segment from `offsetBytes` on, durably.
+   *
+   * @param zeroFromBytes from here on it is zero already
+   */
+  async cut(segno: bigint, offsetBytes: number, zeroFromBytes: number): Promise<void> {
+    const name = this.#currentPath(segno);
+    const file = await this.#attempt("open", name, () => openForFilling(name, this.#environment));
+    try {
+      await this.#attempt("cut", name, () => this.#zeroBehind(file, offsetBytes, zeroFromBytes));
+      await this.sync(name, () => file.sync("all"));
+    } finally {
+      await closeQuietly(file);
+    }
+  }
+
+  /** The bytes between the start of the block that `offsetBytes` lies in and `offsetBytes`, as direct I/O has blocks. */
+  blockHead(file: VirtualFile, offsetBytes: number): Promise<Uint8Array> {
+    return this.#attempt("read", file.path, async () => {
+      const head = await readBlockHead(file, offsetBytes, this.arena);
+      if (head.byteLength === offsetBytes % file.alignmentBytes) return head;
+      throw new AcceptorError("ERR_ACCEPTOR_IO", `the file ends before ${String(offsetBytes)}`);
+    });
+  }
+
+  /** Writes page headers into the segment, durably, where there is none yet. */
+  async stamp(segno: bigint, headers: readonly PlacedPageHeader[]): Promise<void> {
+    const name = this.#currentPath(segno);
+    const file = await this.#attempt("open", name, () => openForFilling(name, this.#environment));
+    try {
+      await this.#attempt("write the first segment's headers to", name, async () => {
+        const magic = new Uint8Array(2);
+        for (const { lsn, header } of headers) {
+          const offset = segmentOffset(lsn, this.#segmentBytes);
+          magic.fill(0);
+          await readBytes(file, magic, offset, this.arena);
+          // A header that is there already may have come with real WAL.
+          if (magic[0] === 0 && magic[1] === 0) await patchBlock(file, header, offset, this.arena);
+        }
+      });
+      await this.sync(name, () => file.sync("all"));
+    } finally {
+      await closeQuietly(file);
+    }
   }
 
   /** Removes a segment under all its names. The directory is the caller's to sync. */
@@ -160,16 +208,17 @@ export class SegmentFiles {
 
   /** Makes bytes and size of a segment durable that an earlier process may have left in the page cache. */
   async settle(segno: bigint): Promise<void> {
-    const file = await this.openExisting(segno);
+    const name = this.#currentPath(segno);
+    const file = await this.#attempt("open", name, () => openForFilling(name, this.#environment));
     try {
-      await this.sync(this.#path(segno, this.isPartial(segno)), () => file.fsync());
+      await this.sync(name, () => file.sync("all"));
     } finally {
       await closeQuietly(file);
     }
   }
 
   syncDirectory(): Promise<void> {
-    return this.sync(this.#directory, () => this.#fileSystem.fsyncDirectory(this.#directory));
+    return this.sync(this.#directory, () => syncDirectory(this.#directory, this.#environment));
   }
 
   /** Runs a sync; its failure poisons. */
@@ -178,6 +227,42 @@ export class SegmentFiles {
       await call();
     } catch (error) {
       throw this.#poison(storageError(`sync ${what}`, error));
+    }
+  }
+
+  async #fill(temporary: string): Promise<void> {
+    const options = { create: true, truncate: true };
+    const file = await this.#attempt("create", temporary, () =>
+      openForFilling(temporary, this.#environment, options),
+    );
+    try {
+      await this.#attempt("fill", temporary, () => writeZeros(file, 0, this.#segmentBytes, this.arena));
+      await this.sync(temporary, () => file.sync("all"));
+    } finally {
+      await closeQuietly(file);
+    }
+  }
+
+  async #zeroBehind(file: VirtualFile, offsetBytes: number, zeroFromBytes: number): Promise<void> {
+    const unit = file.alignmentBytes;
+    const until = Math.min(Math.ceil(zeroFromBytes / unit) * unit, this.#segmentBytes);
+    if (until <= offsetBytes) return;
+    const head = await this.blockHead(file, offsetBytes);
+    try {
+      const from = offsetBytes - head.byteLength;
+      if (head.byteLength === 0) {
+        await writeZeros(file, from, until, this.arena);
+        return;
+      }
+      const block = new Uint8Array(unit);
+      block.set(head);
+      await patchBlock(file, block, from, this.arena);
+      await writeZeros(file, from + unit, until, this.arena);
+    } catch (error) {
+      if (!isAcceptorError(storageError("cut", error), "ERR_ACCEPTOR_NO_SPACE")) throw error;
+      // A file with holes, on a full disk: a hole costs nothing, and elections go on.
+      await file.setLength(offsetBytes);
+      await file.setLength(this.#segmentBytes);
     }
   }
 
@@ -199,14 +284,27 @@ export class SegmentFiles {
     }
   }
 
+  get #environment(): FileEnvironment {
+    return environmentOf(this.#fileSystem);
+  }
+
   #note(segno: bigint, found: Partial<Names>): void {
     this.#names.set(segno, { partial: false, full: false, ...this.#names.get(segno), ...found });
+  }
+
+  #currentPath(segno: bigint): string {
+    return this.#path(segno, this.isPartial(segno));
   }
 
   #path(segno: bigint, partial: boolean): string {
     const name = segmentFileName(FILE_TIMELINE_ID, segno, this.#segmentBytes);
     return path.join(this.#directory, partial ? name + PARTIAL_SUFFIX : name);
   }
+}
+
+/** Whether a file was not there when it was opened, for the first time or again. */
+export function isMissing(error: unknown): boolean {
+  return error instanceof FileIoError && error.errnoCode === "ENOENT";
 }
 
 function ascending(a: bigint, b: bigint): number {

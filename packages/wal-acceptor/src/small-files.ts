@@ -6,9 +6,12 @@
  * deleted timelines.
  */
 import * as path from "node:path";
+import { crashsafeOverwrite, syncDirectory, VirtualFile } from "@millrace/virtual-file";
 
 import { AcceptorError, storageError } from "./errors.js";
+import { environmentOf, FILE_PERMISSIONS } from "./file-system.js";
 import type { FileSystem } from "./file-system.js";
+import { readFully } from "./read-bytes.js";
 
 /** Suffix of a file that is being written; whoever finds one may remove it. */
 export const PARTIAL_SUFFIX = ".partial";
@@ -27,22 +30,12 @@ export async function readSmallFile(
 ): Promise<Uint8Array | undefined> {
   try {
     if ((await fileSystem.stat(file)) === undefined) return undefined;
-    const opened = await fileSystem.open(file, "read");
-    try {
-      const size = await opened.size();
-      if (size > bytesMax)
-        throw new AcceptorError("ERR_ACCEPTOR_IO", `${file} has ${size} bytes, at most ${bytesMax}`);
-      const bytes = new Uint8Array(size);
-      let filled = 0;
-      while (filled < size) {
-        const count = await opened.pread(bytes.subarray(filled), filled);
-        if (count === 0) break;
-        filled += count;
-      }
-      return bytes.subarray(0, filled);
-    } finally {
-      await opened.close();
-    }
+    await using opened = await VirtualFile.open(file, { direct: "off" }, environmentOf(fileSystem));
+    const size = await opened.size();
+    if (size > bytesMax)
+      throw new AcceptorError("ERR_ACCEPTOR_IO", `${file} has ${size} bytes, at most ${bytesMax}`);
+    const bytes = new Uint8Array(size);
+    return bytes.subarray(0, await readFully(opened, bytes, 0, fileSystem.arena));
   } catch (error) {
     throw storageError(`read ${file}`, error);
   }
@@ -60,18 +53,9 @@ export async function writeFileDurably(
   file: string,
   bytes: Uint8Array,
 ): Promise<void> {
-  const partial = `${file}${PARTIAL_SUFFIX}`;
   try {
-    const opened = await fileSystem.open(partial, "create");
-    try {
-      let written = 0;
-      while (written < bytes.byteLength) written += await opened.pwritev([bytes.subarray(written)], written);
-      await opened.fsync();
-    } finally {
-      await opened.close();
-    }
-    await fileSystem.rename(partial, file);
-    await fileSystem.fsyncDirectory(path.dirname(file));
+    const partial = `${file}${PARTIAL_SUFFIX}`;
+    await crashsafeOverwrite(file, partial, bytes, environmentOf(fileSystem), { mode: FILE_PERMISSIONS });
   } catch (error) {
     throw storageError(`write ${file}`, error);
   }
@@ -86,7 +70,7 @@ export async function ensureDirectory(fileSystem: FileSystem, directory: string)
     await fileSystem.mkdir(directory).catch((error: unknown) => {
       if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
     });
-    await fileSystem.fsyncDirectory(parent);
+    await syncDirectory(parent, environmentOf(fileSystem));
   } catch (error) {
     throw storageError(`make directory ${directory}`, error);
   }

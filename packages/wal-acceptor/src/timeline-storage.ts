@@ -7,6 +7,7 @@
  * directory, after everything inside it is durable: after a crash it is there as a whole or not at all.
  */
 import * as path from "node:path";
+import { syncDirectory } from "@millrace/virtual-file";
 
 import type { Clock } from "./clock.js";
 import { isId } from "./connection-target.js";
@@ -15,7 +16,7 @@ import { createDiskControlFile, openDiskControlStore } from "./disk-control-stor
 import { openDiskWalStore } from "./disk-wal-store.js";
 import { AcceptorError, storageError } from "./errors.js";
 import { withFatalSync } from "./fatal-sync.js";
-import { withoutSync } from "./file-system.js";
+import { environmentOf, withoutSync } from "./file-system.js";
 import type { FileSystem } from "./file-system.js";
 import type { AcceptorMeasures } from "./measures.js";
 import type { PersistentState } from "./persistent-state.js";
@@ -142,13 +143,13 @@ class DiskTimelineStorage implements TimelineStorage {
     try {
       await createDiskControlFile({ ...this.#storeOptions(temporary), state });
       await ensureDirectory(this.#fileSystem, path.dirname(directory));
-      await this.#fileSystem.fsyncDirectory(this.#directory); // the tenant may exist by a creation cut short
+      await this.#syncDirectory(this.#directory); // the tenant may exist by a creation cut short
       await this.#fileSystem.rename(temporary, directory);
     } catch (error) {
       await removeTree(this.#fileSystem, temporary).catch(() => undefined); // the next start removes it
       throw storageError(`create ${directory}`, error);
     }
-    await this.#fileSystem.fsyncDirectory(path.dirname(directory));
+    await this.#syncDirectory(path.dirname(directory));
   }
 
   async open(key: TimelineKey): Promise<TimelineStores> {
@@ -169,7 +170,7 @@ class DiskTimelineStorage implements TimelineStorage {
   async remove(key: TimelineKey): Promise<boolean> {
     const directory = this.#path(key);
     const existed = await removeTree(this.#fileSystem, directory);
-    if (existed) await this.#fileSystem.fsyncDirectory(path.dirname(directory));
+    if (existed) await this.#syncDirectory(path.dirname(directory));
     return existed;
   }
 
@@ -203,6 +204,14 @@ class DiskTimelineStorage implements TimelineStorage {
     return { directory, fileSystem, noSync, onFatal, ...(measures === undefined ? {} : { measures }) };
   }
 
+  async #syncDirectory(directory: string): Promise<void> {
+    try {
+      await syncDirectory(directory, environmentOf(this.#fileSystem));
+    } catch (error) {
+      throw storageError(`sync ${directory}`, error);
+    }
+  }
+
   async #names(directory: string): Promise<readonly string[]> {
     try {
       const status = await this.#fileSystem.stat(directory);
@@ -219,7 +228,7 @@ class DiskTimelineStorage implements TimelineStorage {
     for (const directory of [path.join(this.#directory, tenantId), this.#directory]) {
       let settled = this.#settled.get(directory);
       if (settled === undefined) {
-        settled = this.#fileSystem.fsyncDirectory(directory);
+        settled = this.#syncDirectory(directory);
         this.#settled.set(directory, settled);
       }
       await settled;

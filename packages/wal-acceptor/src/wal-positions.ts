@@ -29,9 +29,9 @@ export class WalPositions {
     return this.#flushLsn;
   }
 
-  /** Up to where a reader finds bytes: behind a segment switch the rest of the segment reads as zeros. */
+  /** Up to where a reader finds bytes, all durable: behind a segment switch the rest of the segment reads as zeros. */
   get readableLsn(): Lsn {
-    return this.#flushLsn > this.#writeLsn ? this.#flushLsn : this.#writeLsn;
+    return this.#flushLsn > this.#syncedLsn ? this.#flushLsn : this.#syncedLsn;
   }
 
   /** Bytes a crash may lose. */
@@ -45,11 +45,6 @@ export class WalPositions {
     this.#writeRecordLsn = lsn;
     this.#syncedLsn = lsn;
     this.#flushLsn = lsn;
-  }
-
-  /** What was written since the last sync does not count: its bytes are unreliable. */
-  fallBack(): void {
-    this.reset(this.#flushLsn);
   }
 
   /** Bytes up to `writeLsn` were written; the last whole record among them ends at `recordLsn`. */

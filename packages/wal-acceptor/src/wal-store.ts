@@ -24,7 +24,7 @@ export interface WalStore extends AsyncDisposable {
   readonly writeRecordLsn: Lsn;
   /** End of the last complete record that is durable: the only position that may be acknowledged. */
   readonly flushLsn: Lsn;
-  /** Bytes received since the last sync; what a crash may lose. */
+  /** Bytes received since the last flush; what a crash may lose. */
   readonly unflushedBytes: number;
   /** True from opening, or from a failed write, until a truncation has made the end clean: writes are refused. */
   readonly needsTruncation: boolean;
@@ -40,11 +40,12 @@ export interface WalStore extends AsyncDisposable {
   initFirstSegment(lsn: Lsn): Promise<void>;
 
   /**
-   * Appends `buffers` at `beginLsn`, which must equal `writeLsn`; then decodes them, which moves `writeRecordLsn`.
-   * Crossing a segment's end makes that segment durable, so `flushLsn` may move. Not atomic: on failure the
-   * positions fall back to `flushLsn`, the bytes never count, and `needsTruncation` is set.
+   * Appends `buffers` at `beginLsn`, which must equal `writeLsn`, and decodes them, which moves `writeRecordLsn`.
+   * Crossing a segment's end makes that segment durable, so `flushLsn` may move. Where the bytes are until they are
+   * flushed is the store's business: a disk that is full may be found out by the flush only. Not atomic: on failure, of
+   * this or of an earlier write, the positions fall back to `flushLsn`, the bytes never count, and `needsTruncation` is set.
    *
-   * @param buffers lent until the promise settles; nothing is copied
+   * @param buffers lent until the promise settles
    * @throws {AcceptorError} ERR_ACCEPTOR_TRUNCATE_FIRST, _GAP, _REWRITE (nothing written); _NO_SPACE, _IO;
    *   _WAL_INVALID (a record or page is wrong), _PG_VERSION; _POISONED, _CLOSED
    */
@@ -52,9 +53,10 @@ export interface WalStore extends AsyncDisposable {
 
   /**
    * Makes every complete record durable: `flushLsn` becomes `writeRecordLsn`. Without a new complete record there
-   * is no disk access.
+   * is no disk access. If what was written cannot be, the positions fall back as after a failed write.
    *
-   * @throws {AcceptorError} ERR_ACCEPTOR_POISONED when the sync failed, now or before; _CLOSED
+   * @throws {AcceptorError} ERR_ACCEPTOR_NO_SPACE, _IO: the store is usable, as after a failed write;
+   *   _POISONED when a sync or durable write failed, now or before; _CLOSED
    */
   flush(): Promise<void>;
 
@@ -101,7 +103,7 @@ export interface WalReader extends AsyncDisposable {
    *
    * @param target lent until the promise settles
    * @returns bytes read, which may be fewer than asked (a read never crosses a segment's end); 0 at the end of
-   *   what was written
+   *   what is durable
    * @throws {AcceptorError} ERR_ACCEPTOR_SEGMENT_REMOVED, _IO, _CLOSED
    */
   read(target: Uint8Array): Promise<number>;

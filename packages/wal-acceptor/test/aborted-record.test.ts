@@ -86,7 +86,7 @@ function diskNode(startLsn: Lsn): Node {
   return {
     open: () => {
       fileSystem.crash(() => 0);
-      return openDiskWalStore({ directory: DIRECTORY, fileSystem, control });
+      return openDiskWalStore({ directory: DIRECTORY, fileSystem: fileSystem.face, control });
     },
   };
 }

@@ -312,17 +312,18 @@ test("the control file is saved by the background after its interval", async () 
   const saved = timelineSaved(harness);
   harness.clock.advance(300_000);
   await saved;
+  await timeline.bumpTerm(0n); // changes nothing, and waits for whoever saves
   expect(timeline.state.persistedCommitLsn).toBe(first);
   await proposer.client.close();
 });
 
-// Resolves when the next control file has been put in place and its directory synced.
+// Resolves when the next control file has been put in place and its directory is about to be synced.
 function timelineSaved(harness: Harness): Promise<void> {
   return new Promise((resolve) => {
     harness.disk.onCall = ({ name }) => {
       if (name !== "fsyncDirectory") return;
       harness.disk.onCall = undefined;
-      setImmediate(resolve);
+      resolve();
     };
   });
 }

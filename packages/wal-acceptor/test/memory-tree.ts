@@ -70,6 +70,16 @@ export class Inode {
     this.durable.size = this.seen.size;
   }
 
+  /** Makes the pages of a range durable, and the length. */
+  syncRange(at: number, bytes: number): void {
+    for (let number = Math.floor(at / PAGE); number * PAGE < at + bytes; number += 1) {
+      const page = this.seen.pages.get(number);
+      if (page !== undefined) this.durable.pages.set(number, page.slice());
+      this.dirty.delete(number);
+    }
+    this.durable.size = Math.max(this.durable.size, Math.min(this.seen.size, at + bytes));
+  }
+
   crash(random: () => number): void {
     for (const number of this.dirty) {
       if (random() < 0.5) continue;

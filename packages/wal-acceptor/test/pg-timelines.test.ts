@@ -1,3 +1,4 @@
+import { writeFile } from "node:fs/promises";
 import { formatTimelineHistory } from "@millrace/lsn";
 import { expect, test } from "vitest";
 
@@ -137,9 +138,7 @@ test("registrations survive a restart, and a damaged file is not taken for none"
   expect(reopened.status().pgTimelines).toMatchObject([{ timelineId: 1 }, second]);
 
   const file = `${harness.directory}/${TENANT}/${TIMELINE}/pg_timelines.json`;
-  const opened = await harness.disk.open(file, "write");
-  await opened.pwritev([Buffer.from("damage")], 0);
-  await opened.close();
+  await writeFile(file, "damage", { flag: "r+" });
   await harness.reopen();
   expect(harness.node.timelines.size).toBe(0);
   expect(harness.node.timelines.unloadable()).toMatchObject([

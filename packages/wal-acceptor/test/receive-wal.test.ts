@@ -100,7 +100,7 @@ test.each<[string, (harness: Harness, proposer: TestProposer, wal: WalStream) =>
       "a full disk",
       (harness, proposer, wal) => {
         harness.disk.onCall = ({ name }) => {
-          if (name === "pwritev") throw systemError("ENOSPC");
+          if (name === "pwrite") throw systemError("ENOSPC");
         };
         const more = walOf(2);
         proposer.append(more, wal.endLsn, more.endLsn);
@@ -242,7 +242,7 @@ test.each([
   await using harness = await Harness.open();
   const { proposer, wal } = await streaming(harness);
   const hold = new Hold();
-  harness.disk.onCall = ({ name }) => (name === "pwritev" ? hold.pass() : undefined);
+  harness.disk.onCall = ({ name }) => (name === "pwrite" ? hold.pass() : undefined);
   const more = walOf(2);
   proposer.append(more, wal.endLsn, more.endLsn);
   await hold.arrived;
@@ -337,7 +337,7 @@ test("a hand-off that is blocked for five seconds is published, once as it happe
   await using harness = await Harness.open();
   const { proposer, wal } = await streaming(harness);
   const hold = new Hold();
-  harness.disk.onCall = ({ name }) => (name === "pwritev" ? hold.pass() : undefined);
+  harness.disk.onCall = ({ name }) => (name === "pwrite" ? hold.pass() : undefined);
   const blocked = harness.clock.timerSet(5000);
   const more = walOf(400);
   for (let index = 1; index < 400; index += 1) {
@@ -385,7 +385,7 @@ test("a timeline deleted under a stream is gone and stays gone", async () => {
   await using harness = await Harness.open();
   const { proposer, wal } = await streaming(harness);
   const hold = new Hold();
-  harness.disk.onCall = ({ name }) => (name === "pwritev" ? hold.pass() : undefined);
+  harness.disk.onCall = ({ name }) => (name === "pwrite" ? hold.pass() : undefined);
   const more = walOf(2);
   proposer.append(more, wal.endLsn, more.endLsn);
   await hold.arrived;

@@ -127,7 +127,7 @@ test.each([
   await using harness = await Harness.open();
   const { proposer, endLsn } = await streaming(harness);
   harness.disk.onCall = ({ name }) => {
-    if (name === "pwritev") throw systemError(errno);
+    if (name === "pwrite") throw systemError(errno);
   };
   const more = walOf(2);
   proposer.append(more, endLsn, more.endLsn);
@@ -165,7 +165,7 @@ test.each(["ECONNRESET", "EPIPE", "ETIMEDOUT"])(
     await using harness = await Harness.open();
     const { proposer, endLsn } = await streaming(harness);
     const hold = new Hold();
-    harness.disk.onCall = ({ name }) => (name === "pwritev" ? hold.pass() : undefined);
+    harness.disk.onCall = ({ name }) => (name === "pwrite" ? hold.pass() : undefined);
     const more = walOf(2);
     proposer.append(more, endLsn, more.endLsn);
     await hold.arrived;

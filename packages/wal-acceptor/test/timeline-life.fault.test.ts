@@ -35,7 +35,7 @@ class World implements AsyncDisposable {
       directory: DIRECTORY,
       nodeId: 1n,
       clock: new FakeClock(),
-      fileSystem: this.fileSystem,
+      fileSystem: this.fileSystem.face,
       onFatal: (error) => this.fatal.push(error),
     });
     await this.timelines.whenLoaded();
@@ -255,13 +255,14 @@ test("a start that dies at any call leaves the next one the same timelines", asy
     const made = await world("neighbour");
     await made.create(TIMELINE);
     let removed = 0;
-    made.fileSystem.onCall = ({ name }) => {
-      if (name === "unlink" && (removed += 1) === 1) made.fileSystem.kill();
+    made.fileSystem.onCall = ({ name, path }) => {
+      const isAnnounced = !path.includes("tombstones");
+      if (name === "unlink" && isAnnounced && (removed += 1) === 1) made.fileSystem.kill();
     };
     await codeOf(made.timelines.delete(TENANT, TIMELINE));
     made.fileSystem.onCall = undefined;
     made.fileSystem.restart();
-    await made.fileSystem.mkdir(`${DIRECTORY}/tmp/half`);
+    await made.fileSystem.face.mkdir(`${DIRECTORY}/tmp/half`);
     made.fileSystem.setBytes(`${DIRECTORY}/tmp/half/safekeeper.control`, new Uint8Array(10));
     return made;
   };

@@ -2,14 +2,16 @@
  * What must be on disk, by name, before a timeline is used: the entries of its directory, its tenant's and the
  * root's. A directory that was renamed but whose parent was never synced exists until the next power cut.
  */
+import { constants } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { IoEngine } from "@millrace/aio";
 import { parseLsn, SEGMENT_BYTES_MIN } from "@millrace/lsn";
 import { EMPTY_CONFIGURATION } from "@millrace/wal-protocol";
-import { expect, test } from "vitest";
+import { afterAll, expect, test } from "vitest";
 import { systemClock } from "../src/clock.js";
-import { nodeFileSystem } from "../src/file-system.js";
+import { createFileSystem, overDescriptor } from "../src/file-system.js";
 import type { FileSystem } from "../src/file-system.js";
 import { initialState } from "../src/persistent-state.js";
 import { createDiskTimelineStorage } from "../src/timeline-storage.js";
@@ -17,6 +19,9 @@ import type { TimelineStorage } from "../src/timeline-storage.js";
 
 const TENANT = "11".repeat(16);
 const TIMELINES = ["22".repeat(16), "33".repeat(16)] as const;
+
+const engine = IoEngine.create({ fixBuffers: false });
+afterAll(() => engine.close());
 
 async function temporaryDirectory(): Promise<{ readonly path: string } & AsyncDisposable> {
   const path = await mkdtemp(join(tmpdir(), "timeline-storage-"));
@@ -37,21 +42,26 @@ function stateOf(timelineId: string): ReturnType<typeof initialState> {
 /** The machine's file system, which writes down renames, directory syncs and opened files, and can die at a sync. */
 function recording(log: string[], dieAtSync = Number.POSITIVE_INFINITY): FileSystem {
   let syncs = 0;
+  const machine = createFileSystem(engine);
   return {
-    ...nodeFileSystem,
-    open: (path, mode) => {
-      log.push(`open ${path}`);
-      return nodeFileSystem.open(path, mode);
+    ...machine,
+    open: async (path, flags, mode, alignmentBytes) => {
+      const isDirectory = (flags & constants.O_DIRECTORY) !== 0;
+      if (!isDirectory) log.push(`open ${path}`);
+      const file = await machine.open(path, flags, mode, alignmentBytes);
+      if (!isDirectory) return file;
+      return overDescriptor(file, {
+        sync: async (dataOnly) => {
+          syncs += 1;
+          if (syncs > dieAtSync) throw Object.assign(new Error("the process is dead"), { code: "EDEAD" });
+          await file.sync(dataOnly);
+          log.push(`sync ${path.replace(/\/$/, "")}`);
+        },
+      });
     },
     rename: async (from, to) => {
-      await nodeFileSystem.rename(from, to);
+      await machine.rename(from, to);
       log.push(`rename ${to}`);
-    },
-    fsyncDirectory: async (path) => {
-      syncs += 1;
-      if (syncs > dieAtSync) throw Object.assign(new Error("the process is dead"), { code: "EDEAD" });
-      await nodeFileSystem.fsyncDirectory(path);
-      log.push(`sync ${path}`);
     },
   };
 }

@@ -22,6 +22,7 @@ import { formatLsn } from "@millrace/lsn";
 import type { Authenticator, Identity } from "@millrace/pg-wire";
 import { timelineStatusJson } from "@millrace/wal-acceptor";
 import type {
+  AcceptorNodeStatus,
   CreateTimelineRequest,
   HistogramMetric,
   Metric,
@@ -42,6 +43,8 @@ export interface AcceptorApiOptions {
   readonly nodeId: bigint;
   readonly timelines: TimelineRegistry;
   readonly version: string;
+  /** What runs the disk I/O, and why nothing better. */
+  readonly io?: AcceptorNodeStatus["io"];
   /** What GET /metrics tells; nothing without it. */
   readonly metrics?: () => readonly Metric[];
   /** Added to it. */
@@ -144,6 +147,9 @@ export function createAcceptorApi(options: AcceptorApiOptions): Hono {
       id: options.nodeId,
       version: options.version,
       advertise_pg: options.advertisePg,
+      ...(options.io === undefined
+        ? {}
+        : { io_method: options.io.method, io_fallbacks: options.io.fallbacks }),
       loading: timelines.loading().length,
     }),
   );

@@ -97,11 +97,13 @@ export async function runAcceptor(configuration: AcceptorConfiguration): Promise
     socket.on("error", () => undefined);
     void node.handleConnection(socket);
   });
+  const { io } = node.status();
   const advertisePg = formatHostPort(configuration.advertisePg ?? wal.address);
   const api = createAcceptorApi({
     nodeId: node.nodeId,
     timelines: node.timelines,
     version: ownVersion(),
+    ...(io === undefined ? {} : { io }),
     metrics: () => node.metrics(),
     histograms: () => [...node.histograms(), lag.metric()],
     processMetrics: watchProcess(),

@@ -23,8 +23,8 @@ const ACCEPTOR_MUTATIONS: readonly Mutation[] = [
       },
       {
         file: `${ACCEPTOR}/disk-wal-store.ts`,
-        find: "await this.#files.sync(`WAL up to ${formatLsn(writeRecordLsn)}`, () => current.fdatasync());",
-        replace: "",
+        find: "await tail.flush();\n    } catch (error) {\n      throw this.#fail(`flush WAL",
+        replace: "} catch (error) {\n      throw this.#fail(`flush WAL",
       },
     ],
   },
@@ -89,8 +89,8 @@ const ACCEPTOR_MUTATIONS: readonly Mutation[] = [
     patches: [
       {
         file: `${ACCEPTOR}/core-greeting.ts`,
-        find: "await state.wal.flush();\n  const voteGiven",
-        replace: "const voteGiven",
+        find: "await state.wal.flush().catch(",
+        replace: "await Promise.resolve().catch(",
       },
     ],
   },
@@ -257,9 +257,9 @@ const STORE_MUTATIONS: readonly Mutation[] = [
     what: "the control file's new name is not made durable",
     patches: [
       {
-        file: `${ACCEPTOR}/disk-control-store.ts`,
-        find: "throw this.#poisonWith(failure);\n    }\n    await this.#orPoison(`sync ${this.#directory}`, () => this.#fileSystem.fsyncDirectory(this.#directory));",
-        replace: "throw this.#poisonWith(failure);\n    }",
+        file: "packages/virtual-file/src/crashsafe-overwrite.ts",
+        find: "  await syncDirectory(dirname(finalPath), environment);\n",
+        replace: "",
       },
     ],
   },
@@ -268,8 +268,30 @@ const STORE_MUTATIONS: readonly Mutation[] = [
     what: "the control file is renamed before its bytes are durable",
     patches: [
       {
-        file: `${ACCEPTOR}/disk-control-store.ts`,
-        find: "await this.#orPoison(`sync ${partial}`, () => opened.fsync());",
+        file: "packages/virtual-file/src/crashsafe-overwrite.ts",
+        find: '    await attempt(temporaryPath, "fsync", () => file.sync(false));\n',
+        replace: "",
+      },
+    ],
+  },
+  {
+    name: "log-without-o-dsync",
+    what: "files that are taken for durable by themselves are opened without O_DSYNC",
+    patches: [
+      {
+        file: "packages/virtual-file/src/open-flags.ts",
+        find: "(dataSync ? (DATA_SYNC ?? 0) : 0)",
+        replace: "0",
+      },
+    ],
+  },
+  {
+    name: "cut-without-zeros",
+    what: "a truncation leaves what was written behind its end",
+    patches: [
+      {
+        file: `${ACCEPTOR}/segment-files.ts`,
+        find: 'await this.#attempt("cut", name, () => this.#zeroBehind(file, offsetBytes, zeroFromBytes));',
         replace: "",
       },
     ],
