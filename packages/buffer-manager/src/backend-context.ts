@@ -62,6 +62,8 @@ export interface BackendContext {
   readonly layout: PoolLayout;
   readonly settings: PoolSettings;
   readonly frames: PoolMemory;
+  /** Whether its pages may be registered with io_uring, as fixed buffers: they must stay what they are. */
+  readonly isMemoryRegistered: boolean;
   readonly headers: BufferHeaders;
   readonly pins: Pins;
   /** The path of a hit in WebAssembly. */
@@ -124,6 +126,7 @@ export function attachContext(shared: PoolShared, options: AttachOptions): Backe
     life,
     id,
     at,
+    isMemoryRegistered: shared.aio.fixBuffers,
     headers,
     pins: new Pins(headers, at, hitCalls),
     hitCalls,

@@ -4,6 +4,8 @@
 import { AutoPrewarm } from "./auto-prewarm.js";
 import type { BackendParts } from "./backend-parts.js";
 import { BufferWrites } from "./buffer-writes.js";
+import { releaseFrames } from "./frame-release.js";
+import type { FrameRelease } from "./frame-release.js";
 import { readPages, readSummary, readUsageCounts } from "./inspection.js";
 import type { PageRow, PoolSummary, UsageRow } from "./inspection.js";
 import {
@@ -24,11 +26,14 @@ export class BufferUpkeep extends BufferWrites {
   constructor(parts: BackendParts) {
     super(parts);
     this.#parts = parts;
-    this.#resizer = new Resizer(parts);
+    const { context, allocator, locks, writer } = parts;
+    const release = (from: number, to: number): FrameRelease => releaseFrames(context, from, to);
+    this.#resizer = new Resizer({ context, allocator, locks, writer, release });
   }
 
   /**
-   * Makes the pool have so many buffers, up to its `buffersMax`. Pages in those that go are written and thrown out.
+   * Makes the pool have so many buffers, up to its `buffersMax`. Pages in those that go are written and thrown out, and their
+   * memory is given back to the kernel where that is possible; the report says how much, or why not.
    *
    * @throws {RangeError} fewer than 16, or more than the pool has reserved
    * @throws {BufferError} ERR_BUFFER_RESIZE_BUSY; ERR_BUFFER_RESIZE_PINNED: with "fail"; ERR_BUFFER_WRITE: the size is what it

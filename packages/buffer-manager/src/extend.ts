@@ -80,10 +80,7 @@ export class Extender {
       const count = victims.length;
       while (taken.length < count)
         yield* this.#take(relation, fork, first + taken.length, victims, taken, ring);
-      if (count > 0) {
-        yield* this.#grow(relation, fork, first, count);
-        context.counters.count(COUNTED.extend, charge, false, 1, count * PAGE_BYTES);
-      }
+      if (count > 0) yield* this.#grow(relation, fork, first, count, charge);
       if (isLocked) unlatchExclusive(context.words, lock, lock + 1);
       isLocked = false;
       yield* this.#publish(first, taken, wish);
@@ -113,11 +110,15 @@ export class Extender {
     return victims;
   }
 
-  *#grow(relation: Relation, fork: Fork, first: number, count: number): Waiting<void> {
+  *#grow(relation: Relation, fork: Fork, first: number, count: number, charge: number): Waiting<void> {
     const { context, writer } = this.#parts;
+    const { counters } = context;
     const entry = yield* writer.syncs.begin(relation, fork);
     try {
+      const begun = performance.now();
       context.files.zeroExtend(relation, fork, first, count);
+      counters.count(COUNTED.extend, charge, false, 1, count * PAGE_BYTES);
+      counters.time(COUNTED.extend, charge, false, performance.now() - begun);
     } finally {
       writer.syncs.end(entry);
     }

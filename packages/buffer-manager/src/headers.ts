@@ -16,7 +16,7 @@ import {
   USAGE_SHIFT,
 } from "./buffer-state.js";
 import { BufferError } from "./errors.js";
-import { BACKEND, DESCRIPTOR, HEADER_WORDS } from "./layout.js";
+import { BACKEND, DESCRIPTOR, HEADER, HEADER_WORDS } from "./layout.js";
 import type { PoolLayout } from "./layout.js";
 import { INVALID_BLOCK } from "./tag.js";
 import type { Fork, Relation, Tag } from "./tag.js";
@@ -77,13 +77,15 @@ export class BufferHeaders {
   }
 
   /**
-   * Adds this backend to those that have the buffer pinned, and bumps its usage count.
+   * Adds this backend to those that have the buffer pinned, and bumps its usage count, unless the buffer is about to leave a
+   * pool that shrinks.
    *
    * @param isRing as a ring does: the count becomes 1 if it was 0, and stays what it is otherwise
    * @returns the new state
    */
   pin(buffer: number, isRing: boolean): number {
-    return this.#count(buffer, REFCOUNT_ONE, isRing ? USAGE_ONE : USAGE_MAX << USAGE_SHIFT);
+    const usesMax = isRing ? USAGE_ONE : USAGE_MAX << USAGE_SHIFT;
+    return this.#count(buffer, REFCOUNT_ONE, buffer < (this.words[HEADER.low] as number) ? usesMax : 0);
   }
 
   /**

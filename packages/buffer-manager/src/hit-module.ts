@@ -12,7 +12,7 @@
 import assert from "node:assert/strict";
 
 import { REFCOUNT_ONE, STATE, USAGE_MASK, USAGE_MAX, USAGE_ONE, USAGE_SHIFT } from "./buffer-state.js";
-import { BACKEND, DESCRIPTOR } from "./layout.js";
+import { BACKEND, DESCRIPTOR, HEADER } from "./layout.js";
 import type { PoolLayout } from "./layout.js";
 import { HASH } from "./tag.js";
 import {
@@ -134,7 +134,7 @@ function hasTag(): Code {
   );
 }
 
-/** The state with one more pin, and one more use if the count of uses allows it, into `next`. */
+/** The state with one more pin, and one more use if the count of uses and the pool's size allow it, into `next`. */
 function pinnedState(): Code {
   const { state, next } = PIN;
   const usage = hasFlag(state, USAGE_MASK);
@@ -146,9 +146,12 @@ function pinnedState(): Code {
     multiply,
     subtract,
   );
+  // Nor does any pin of a buffer that is about to go: its entry, one more than its number, is above the mark.
+  const low = sequence(constant(0), load(HEADER.low * WORD));
+  const isStaying = sequence(low, get(PIN.entry), lessThan, isZero);
   return sequence(
     sequence(get(state), constant(REFCOUNT_ONE), add, set(next)),
-    sequence(usage, usesMax, lessThan),
+    sequence(usage, usesMax, lessThan, isStaying, and),
     when(get(next), constant(USAGE_ONE), add, set(next)),
   );
 }

@@ -263,7 +263,7 @@ export class LocalBuffers {
    * @throws {AioIoError} it could not be written: it stays dirty
    */
   *flush(buffer: number): Waiting<void> {
-    const { aio, ioScope } = this.#context;
+    const { aio, ioScope, counters } = this.#context;
     while (yield* this.startIo(buffer, false)) {
       // The I/O is over when this is called, whether or not this flow still waits for it.
       const slot = createIoReturn(({ result }) => {
@@ -278,10 +278,12 @@ export class LocalBuffers {
       const ref = handle.ref();
       this.#states[buffer] = this.state(buffer) & ~STATE.justDirtied;
       this.stageIo(buffer, ref);
+      const begun = performance.now();
       this.#startWrite(handle, buffer);
       yield { kind: "io", ref };
+      counters.time(COUNTED.write, CONTEXT.normal, true, performance.now() - begun);
       if (slot.result.status !== "ok") aio.report(slot, "error");
-      this.#context.counters.count(COUNTED.write, CONTEXT.normal, true, 1, PAGE_BYTES);
+      counters.count(COUNTED.write, CONTEXT.normal, true, 1, PAGE_BYTES);
       return;
     }
   }

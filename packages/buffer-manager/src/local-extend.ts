@@ -45,8 +45,10 @@ export function* extendLocal(
       buffers[index] = adopt(context, locals, relation, fork, first + index, buffers[index] as number);
     }
     if (count > 0) {
+      const begun = performance.now();
       files.zeroExtend(relation, fork, first, count);
       counters.count(COUNTED.extend, CONTEXT.normal, true, 1, count * PAGE_BYTES);
+      counters.time(COUNTED.extend, CONTEXT.normal, true, performance.now() - begun);
     }
     for (const buffer of buffers) locals.terminateIo(buffer, false, STATE.valid, false);
     return { first, buffers };

@@ -155,6 +155,7 @@ export class PageWriter {
    */
   *start(write: WriteRun, context: number): Waiting<void> {
     const run = asRun(write);
+    run.context = context;
     this.#giveRest(run);
     try {
       yield* this.#flushWal(run);
@@ -163,7 +164,10 @@ export class PageWriter {
       this.#reach("flush:before-write", run);
       const { aio, ioScope } = this.#context;
       run.sync = yield* this.syncs.begin(run.relation, run.fork);
-      this.#startWrite(run, yield* acquireHandle(aio, ioScope, run.slot));
+      const handle = yield* acquireHandle(aio, ioScope, run.slot);
+      const begun = performance.now();
+      this.#startWrite(run, handle);
+      this.#countTime(run, begun);
     } catch (error) {
       this.#giveUp(run, error);
     }
@@ -193,7 +197,18 @@ export class PageWriter {
   }
 
   *#wait(run: Run): Waiting<void> {
-    while (!run.isDone && run.ref !== undefined) yield { kind: "io", ref: run.ref };
+    if (run.isDone || run.ref === undefined) return;
+    const begun = performance.now();
+    try {
+      while (!run.isDone) yield { kind: "io", ref: run.ref };
+    } finally {
+      this.#countTime(run, begun);
+    }
+  }
+
+  /** Time that this thread spent for a write: while it was started, and while it was waited for. */
+  #countTime({ context }: Run, begun: number): void {
+    this.#context.counters.time(COUNTED.write, context, false, performance.now() - begun);
   }
 
   *#takeFrames(most: number): Waiting<number> {

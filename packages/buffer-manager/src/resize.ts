@@ -5,16 +5,15 @@
  * mark of allocation goes down, so that nobody takes a doomed buffer anew, and every backend says that it has seen that, at
  * its next call, before its next sleep or when its event loop turns. Who had selected a doomed buffer until then has it pinned.
  * Then each doomed page is written if it is dirty and thrown out; one that is pinned is waited for. When none holds a page or a
- * pin the other mark goes down too. Until then a page in a doomed buffer is found and used as ever; that its usage count
- * still goes up means nothing, as no clock looks at it.
- *
- * The memory of what is given up stays reserved: shared WebAssembly memory cannot shrink.
+ * pin the other mark goes down too, and the frames' memory is given back. Until then a page in a doomed buffer is found and
+ * used as ever, but a pin does not make it worth keeping: its usage count stays what it is, should the size be restored.
  */
 import type { Allocator } from "./allocate.js";
 import type { BackendContext } from "./backend-context.js";
 import { REFCOUNT_MASK, STATE } from "./buffer-state.js";
 import type { ContentLocks } from "./content-locks.js";
 import { BufferError } from "./errors.js";
+import type { FrameRelease } from "./frame-release.js";
 import { BACKEND, BACKEND_RECOVERING, BUFFERS_MIN, DESCRIPTOR, HEADER } from "./layout.js";
 import { acknowledgeResize } from "./resize-barrier.js";
 import {
@@ -43,8 +42,8 @@ export interface ResizeOptions {
   readonly now?: () => number;
 }
 
-/** What a resize came to. */
-export interface ResizeReport {
+/** What a resize came to; the last two are about the memory of the buffers that went. */
+export interface ResizeReport extends FrameRelease {
   readonly before: number;
   /** Buffers now: what was asked for, or `before` after a rollback. */
   readonly buffers: number;
@@ -63,18 +62,22 @@ export interface ResizeParts {
   readonly allocator: Pick<Allocator, "invalidateVictim">;
   readonly locks: ContentLocks;
   readonly writer: VictimWriter;
+  /** Gives back the memory of frames that nobody uses. */
+  readonly release?: (from: number, to: number) => FrameRelease;
 }
 
 const TIMEOUT_MS = 10_000;
 /** Pause before the next look at a buffer for whose only pin somebody else waits. */
 const LOOK_AGAIN_MS = 10;
 const NONE = -1;
+const NOTHING: FrameRelease = { releasedBytes: 0 };
 
 /** Resizes a pool, as one backend. */
 export class Resizer {
   readonly #parts: ResizeParts;
   #evicted = 0;
   #written = 0;
+  #release: FrameRelease = NOTHING;
 
   constructor(parts: ResizeParts) {
     this.#parts = parts;
@@ -97,6 +100,7 @@ export class Resizer {
     }
     const before = Atomics.load(words, HEADER.high);
     this.#evicted = this.#written = 0;
+    this.#release = NOTHING;
     let isDone = false;
     try {
       if (buffers > before) this.#grow(before, buffers);
@@ -112,6 +116,7 @@ export class Resizer {
       buffers: isDone ? buffers : before,
       evicted: this.#evicted,
       written: this.#written,
+      ...this.#release,
     };
   }
 
@@ -159,6 +164,8 @@ export class Resizer {
     this.#enter(RESIZE_PHASE.evicted);
     underStrategy(words, layout, id, mayBlock, () => purgeFreeList(words, layout, buffers));
     Atomics.store(words, HEADER.high, buffers);
+    // Before anybody else may resize: who grows the pool again uses them.
+    this.#release = this.#parts.release?.(buffers, before) ?? NOTHING;
     return true;
   }
 

@@ -56,6 +56,7 @@ export class WriteBack {
     const pending = this.#pending;
     if (pending.length === 0) return;
     this.#pending = [];
+    const begun = performance.now();
     pending.sort(compare);
     for (let at = 0; at < pending.length;) {
       const { relation, fork, block } = pending[at] as Pending;
@@ -68,6 +69,7 @@ export class WriteBack {
       this.#files.writeBack(relation, fork, block, count);
     }
     this.#counters.count(COUNTED.writeback, context, false, pending.length);
+    this.#counters.time(COUNTED.writeback, context, false, performance.now() - begun);
   }
 }
 

@@ -29,6 +29,8 @@ export class Run implements WriteRun {
   /** Entry of the fork among those to sync; -1 while the write is not about to start. */
   sync = -1;
   ref: WaitRef | undefined;
+  /** That the write is charged to, of `CONTEXT`; set when it is started. */
+  context = 0;
   readonly slot: IoReturn;
   readonly frame: number;
   frames: number;

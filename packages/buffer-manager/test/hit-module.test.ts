@@ -4,10 +4,10 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 
-import { refcountOf, STATE } from "../src/buffer-state.js";
+import { refcountOf, STATE, usageOf } from "../src/buffer-state.js";
 import type { BufferHeaders } from "../src/headers.js";
 import { NOT_DONE, STRAYED } from "../src/hit-module.js";
-import { BACKEND, DESCRIPTOR } from "../src/layout.js";
+import { BACKEND, DESCRIPTOR, HEADER } from "../src/layout.js";
 import { MappingTable } from "../src/mapping.js";
 import type { Pins } from "../src/pins.js";
 import type { Fork, Relation } from "../src/tag.js";
@@ -60,19 +60,21 @@ describe("the path of a hit", () => {
     const step = fc.record({
       index: fc.nat(BUFFERS - 1),
       isRing: fc.boolean(),
-      what: fc.constantFrom("find", "find", "unpin", "use"),
+      what: fc.constantFrom("find", "find", "find", "unpin", "use", "shrink"),
     });
     fc.assert(
       fc.property(fc.array(step, { maxLength: 120, size: "max" }), (steps) => {
         const [plain, fast] = [createWorld(false), createWorld(true)];
         for (const { index, isRing, what } of steps) {
-          const outcomes = [plain, fast].map(({ table, pins, headers }) => {
+          const outcomes = [plain, fast].map(({ table, pins, headers, words }) => {
             const [relation, fork, block] = tagOf(index);
             if (what === "find") {
               const buffer = table.lookupAndPin(relation, fork, block, isRing);
               return [buffer, buffer >= 0 && table.isValid, pins.count(index), pins.pinnedCount];
             }
-            if (what === "use") headers.unlock(index, headers.lock(index) ^ (3 << 18));
+            // The mark alone: the path of a hit looks at nothing else.
+            if (what === "shrink") words[HEADER.low] = index;
+            else if (what === "use") headers.unlock(index, headers.lock(index) ^ (3 << 18));
             else if (pins.count(index) > 0) pins.unpin(index);
             return [pins.count(index), pins.pinnedCount];
           });
@@ -83,6 +85,23 @@ describe("the path of a hit", () => {
       { numRuns: 40 },
     );
   });
+
+  test.each([true, false])(
+    "makes no use of a buffer that is about to go count (WebAssembly: %s)",
+    (isFast) => {
+      const { table, pins, headers, words } = createWorld(isFast);
+      const find = (index: number): number => table.lookupAndPin(...tagOf(index), false);
+      words[HEADER.low] = 7;
+      const usages = [6, 7].map((buffer) => {
+        const before = usageOf(headers.state(buffer));
+        expect(find(buffer)).toBe(buffer);
+        expect(refcountOf(headers.state(buffer))).toBe(1);
+        pins.unpin(buffer);
+        return usageOf(headers.state(buffer)) - before;
+      });
+      expect(usages).toEqual([1, 0]);
+    },
+  );
 
   test("does nothing while a header is locked, and says so", () => {
     const world = createWorld(true);

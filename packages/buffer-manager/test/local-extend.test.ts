@@ -37,10 +37,9 @@ describe("extending a temporary relation", () => {
       locals.unpin(buffer);
     }
     expect(world.files.extensions).toEqual([10, 15, 1]);
-    expect(context.counters.get(COUNTED.extend, CONTEXT.normal, true)).toEqual({
+    expect(context.counters.get(COUNTED.extend, CONTEXT.normal, true)).toMatchObject({
       count: 3,
       bytes: 26 * PAGE_BYTES,
-      ms: 0,
     });
     expect(locals.lookup(RELATION, FORK.main, 25)).toBe(third.buffers[0]);
   });

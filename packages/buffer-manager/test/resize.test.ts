@@ -146,7 +146,7 @@ describe("shrinking", () => {
     for (let block = 60; block < 64; block++) world.read(0, block, ring);
     expect(ring.buffers().every((buffer) => buffer >= 60)).toBe(true);
     const report = world.finish(world.resize(32));
-    expect(report).toEqual({ before: 64, buffers: 32, evicted: 32, written: 28 });
+    expect(report).toEqual({ before: 64, buffers: 32, evicted: 32, written: 28, releasedBytes: 0 });
     expect(world.size()).toEqual([32, 32]);
     expect(world.phases).toEqual([RESIZE_PHASE.marked, RESIZE_PHASE.acknowledged, RESIZE_PHASE.evicted]);
     for (let buffer = 32; buffer < 64; buffer++) {
@@ -215,7 +215,13 @@ describe("shrinking", () => {
   test("and growing refuse what is out of range, and what is not a change changes nothing", () => {
     const world = new World(32);
     for (const buffers of [15, 33, 16.5]) expect(() => runNow(world.resize(buffers))).toThrow(RangeError);
-    expect(runNow(world.resize(32))).toEqual({ before: 32, buffers: 32, evicted: 0, written: 0 });
+    expect(runNow(world.resize(32))).toEqual({
+      before: 32,
+      buffers: 32,
+      evicted: 0,
+      written: 0,
+      releasedBytes: 0,
+    });
     world.check();
   });
 });
@@ -275,7 +281,10 @@ describe("a pinned page above the mark", () => {
     const flow = world.resize(16, { onPinned: "rollback", timeoutMs: 50, now: () => time });
     world.settle(flow);
     time = 60;
-    expect(flow.next()).toEqual({ done: true, value: { before: 32, buffers: 32, evicted: 15, written: 0 } });
+    expect(flow.next()).toEqual({
+      done: true,
+      value: { before: 32, buffers: 32, evicted: 15, written: 0, releasedBytes: 0 },
+    });
     expect(world.size()).toEqual([32, 32]);
     world.unpin(1, 20);
     world.check();

@@ -24,12 +24,13 @@ static napi_value address_of(napi_env env, napi_callback_info info) {
   return call_end(&call, (int64_t)(uintptr_t)data);
 }
 
-static int advise(uint8_t *data, size_t bytes, int advice) {
+/* Advises the whole pages inside: how many bytes that is, or a negative errno. */
+static int64_t advise(uint8_t *data, size_t bytes, int advice) {
   const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
   const uintptr_t start = ((uintptr_t)data + page - 1) / page * page;
   const uintptr_t end = ((uintptr_t)data + bytes) / page * page;
   if (end <= start) return -EINVAL;
-  return madvise((void *)start, end - start, advice) < 0 ? -errno : 0;
+  return madvise((void *)start, end - start, advice) < 0 ? -errno : (int64_t)(end - start);
 }
 
 /* adviseHugePages(view, collapse): zero, or a negative errno. */
@@ -40,11 +41,22 @@ static napi_value advise_huge_pages(napi_env env, napi_callback_info info) {
   bool collapse = false;
   if (!get_view(&call, 0, &data, &bytes)) return call_end(&call, -EINVAL);
   napi_get_value_bool(env, call.arguments[1], &collapse);
-  return call_end(&call, advise(data, bytes, collapse ? MADV_COLLAPSE : MADV_HUGEPAGE));
+  const int64_t advised = advise(data, bytes, collapse ? MADV_COLLAPSE : MADV_HUGEPAGE);
+  return call_end(&call, advised < 0 ? advised : 0);
+}
+
+/* discardPages(view): bytes of the pages that were given back, or a negative errno. */
+static napi_value discard_pages(napi_env env, napi_callback_info info) {
+  struct call call = call_begin(env, info);
+  uint8_t *data;
+  size_t bytes;
+  if (!get_view(&call, 0, &data, &bytes)) return call_end(&call, -EINVAL);
+  return call_end(&call, advise(data, bytes, MADV_DONTNEED));
 }
 
 const struct method memory_methods[] = {
     {"addressOf", address_of},
     {"adviseHugePages", advise_huge_pages},
+    {"discardPages", discard_pages},
     METHODS_END,
 };

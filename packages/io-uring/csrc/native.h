@@ -21,7 +21,7 @@
 #include "uring-abi.h"
 
 /* Bumped whenever the functions or their arguments change; the loader compares it. */
-#define NATIVE_VERSION 2
+#define NATIVE_VERSION 3
 
 /* Rings in a process: far above any sane number of threads, small enough for one flat table of pointers. */
 #define RINGS_MAX 4096

@@ -17,7 +17,7 @@ export {
 export type { DirectIoAlignment, Unsupported } from "./file-calls.js";
 export { ForeignRing, orphanedRings } from "./foreign-ring.js";
 export { IovecTable } from "./iovec-table.js";
-export { addressOf, adviseHugePages, hugePageBytes } from "./memory.js";
+export { addressOf, adviseHugePages, discardPages, hugePageBytes } from "./memory.js";
 export type { HugePageAdvice, TypedArray } from "./memory.js";
 export { nativeStatus } from "./native.js";
 export type { NativeStatus } from "./native.js";

@@ -1,5 +1,5 @@
 /**
- * Memory as the kernel sees it: the address of a view, and whether huge pages lie under it.
+ * Memory as the kernel sees it: the address of a view, whether huge pages lie under it, and giving pages back.
  *
  * The bytes of a typed array over WebAssembly memory, a SharedArrayBuffer or an ordinary ArrayBuffer stay where they
  * are for as long as the buffer lives and is not detached, resized or transferred. An address keeps nothing alive.
@@ -43,6 +43,18 @@ export function adviseHugePages(view: TypedArray, advice: HugePageAdvice = {}): 
   const native = nativeOrNone();
   if (native === undefined || native.adviseHugePages(view, false) < 0) return false;
   return advice.collapse !== true || native.adviseHugePages(view, true) === 0;
+}
+
+/**
+ * Gives the whole pages of the view back to the kernel (MADV_DONTNEED): they read as zeros from now on, and are memory again
+ * when they are written to. Nobody may be using them. Never for memory that is registered with a ring: its I/O would go on in
+ * the old pages, which no view shows any more.
+ *
+ * @returns bytes given back; 0 without the native part, if there is no whole page in the view, and if the kernel refuses
+ */
+export function discardPages(view: TypedArray): number {
+  mustBeTypedArray(view);
+  return Math.max(0, nativeOrNone()?.discardPages(view) ?? 0);
 }
 
 /**

@@ -12,7 +12,7 @@ import { fileURLToPath } from "node:url";
 import { UringError } from "./errors.js";
 
 /** Must equal NATIVE_VERSION of csrc/native.h. */
-const NATIVE_VERSION = 2;
+const NATIVE_VERSION = 3;
 
 /** Positions of what ringCreate tells about a ring; the order of `values` in csrc/ring-table.c. */
 export const RING_FACT = {
@@ -70,6 +70,7 @@ export interface Native {
   residentPages(fd: number, offset: number, length: number): number;
   addressOf(view: ArrayBufferView): number;
   adviseHugePages(view: ArrayBufferView, collapse: boolean): number;
+  discardPages(view: ArrayBufferView): number;
   faultArm(operation: number, pass: number, times: number, result: number): number;
 }
 

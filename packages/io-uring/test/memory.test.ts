@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { addressOf, adviseHugePages, hugePageBytes, nativeStatus } from "@millrace/io-uring";
+import { addressOf, adviseHugePages, discardPages, hugePageBytes, nativeStatus } from "@millrace/io-uring";
 import { hugeBytesBetween } from "../src/memory.js";
 import { pages } from "./fixtures.js";
 
@@ -28,6 +28,7 @@ describe.skipIf(!nativeStatus().available)("memory", () => {
       expect(() => addressOf(wrong)).toThrow(TypeError);
       expect(() => adviseHugePages(wrong)).toThrow(TypeError);
       expect(() => hugePageBytes(wrong)).toThrow(TypeError);
+      expect(() => discardPages(wrong)).toThrow(TypeError);
     }
   });
 
@@ -45,6 +46,39 @@ describe.skipIf(!nativeStatus().available)("memory", () => {
     expect(adviseHugePages(memory.subarray(1, 4000))).toBe(false); // not one whole page
   });
 });
+
+// Aim: the memory is the kernel's again, and no neighbour's byte is. Method: pages are written and discarded from the middle of
+// a page to the middle of another; /proc says how much of the mapping is resident.
+test.skipIf(!nativeStatus().available)(
+  "discarded pages are gone, read as zeros, and can be used again",
+  () => {
+    const size = 8 * HUGE;
+    const memory = pages((size + 2 * WASM_PAGE) / WASM_PAGE);
+    memory.fill(7);
+    const start = addressOf(memory);
+    const before = residentBytes(start);
+    expect(discardPages(memory.subarray(100, WASM_PAGE + size + 100))).toBe(WASM_PAGE + size - 4096);
+    expect(before - residentBytes(start)).toBeGreaterThanOrEqual(size);
+    expect([memory[0], memory[4095], memory[4096], memory[size / 2]]).toEqual([7, 7, 0, 0]);
+    expect([memory[WASM_PAGE + size - 1], memory[WASM_PAGE + size], memory.at(-1)]).toEqual([0, 7, 7]);
+    memory[size / 2] = 9;
+    expect([memory[size / 2], memory[size / 2 + 1]]).toEqual([9, 0]);
+    expect(discardPages(memory.subarray(1, 4096)), "not one whole page").toBe(0);
+  },
+);
+
+/** Bytes in memory of the mapping that an address is in. */
+function residentBytes(address: number): number {
+  let isInside = false;
+  for (const line of readFileSync("/proc/self/smaps", "latin1").split("\n")) {
+    const mapping = /^([0-9a-f]+)-([0-9a-f]+) /.exec(line);
+    if (mapping !== null)
+      isInside = parseInt(mapping[1] ?? "", 16) <= address && parseInt(mapping[2] ?? "", 16) > address;
+    const resident = isInside ? /^Rss: +(\d+) kB/.exec(line) : null;
+    if (resident !== null) return Number(resident[1]) * 1024;
+  }
+  return 0;
+}
 
 test("the mappings that overlap a range are what counts", () => {
   const smaps = [
