@@ -10,8 +10,10 @@ import { BufferUpkeep } from "./buffer-upkeep.js";
 import { checksumFailureRows } from "./checksum-failures.js";
 import type { ChecksumFailureRow } from "./checksum-failures.js";
 import type { PrefetchResult, ReadMode } from "./page-reader.js";
+import { InvalidPages } from "./invalid-pages.js";
 import type { PoolScope } from "./pool-scope.js";
 import { ReadOperation } from "./read-operation.js";
+import { RedoReader } from "./redo-reader.js";
 import type { Ring } from "./ring.js";
 import type { Session } from "./session.js";
 import { FORK } from "./tag.js";
@@ -107,6 +109,15 @@ export class BufferReads extends BufferUpkeep {
     const isThere = pages.readRecent(relation, fork, block, buffer);
     if (isThere) scopes?.current?.remember(buffer);
     return isThere;
+  }
+
+  /**
+   * Makes what reads pages while a log is redone, where they may be missing.
+   *
+   * @param invalidPages those found missing so far, if several backends redo the log one after the other
+   */
+  createRedoReader(invalidPages: InvalidPages = new InvalidPages()): RedoReader {
+    return new RedoReader(this.#checked(), invalidPages);
   }
 
   // --- several blocks at a time ---

@@ -15,6 +15,8 @@ export type BufferErrorCode =
   | "ERR_BUFFER_LIMIT" // a fixed table of the pool is full
   | "ERR_BUFFER_LOCAL_IN_USE" // the number of local buffers cannot change any more
   | "ERR_BUFFER_MAX_BLOCKS" // a relation cannot have more blocks
+  | "ERR_BUFFER_MISSING_PAGE" // the log that is redone changes pages that are not there, and that nothing drops
+  | "ERR_BUFFER_NO_ADVICE" // the kernel cannot be advised to read ahead: direct I/O, or no native part
   | "ERR_BUFFER_NO_LOCAL" // all local buffers are pinned
   | "ERR_BUFFER_NO_READ" // a read is waited for that needs no waiting
   | "ERR_BUFFER_NO_UNPINNED" // all buffers are pinned; release some

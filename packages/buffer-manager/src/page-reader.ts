@@ -24,9 +24,9 @@ import type { Waiting } from "./waiting.js";
 /**
  * How a page is read. "zeroOnError": a page that no sense can be made of becomes zeros. "zeroAndLock" and
  * "zeroAndCleanupLock": a page that is not in the pool is not read but made zeros, and the page is locked exclusively, or as
- * soon as nobody else has it pinned.
+ * soon as nobody else has it pinned. "normalNoLog" differs from "normal" only while a log is redone (redo-reader.ts).
  */
-export type ReadMode = "normal" | "zeroOnError" | "zeroAndLock" | "zeroAndCleanupLock";
+export type ReadMode = "normal" | "normalNoLog" | "zeroOnError" | "zeroAndLock" | "zeroAndCleanupLock";
 
 /** Whether a page that was read in a mode is locked. */
 export function isLockingMode(mode: ReadMode): boolean {
@@ -96,15 +96,20 @@ export class PageReader {
 
   /** Has a page read soon by the kernel, if it is not in the pool. Pins nothing, and is no use of the page. */
   prefetch(relation: Relation, fork: Fork, block: number): PrefetchResult {
-    const { files, ownBuffers } = this.#context;
-    if (relation.persistence === "temporary") {
-      const own = ownBuffers.buffers?.lookup(relation, fork, block) ?? -1;
-      if (own >= 0) return { buffer: -1 - own };
-    } else {
-      const buffer = this.#parts.allocator.mapping.lookup(relation, fork, block);
-      if (buffer >= 0) return { buffer: buffer + 1 };
-    }
-    return { isInitiated: files.advise(relation, fork, block, 1) };
+    const buffer = this.#find(relation, fork, block);
+    return buffer === 0 ? { isInitiated: this.#context.files.advise(relation, fork, block, 1) } : { buffer };
+  }
+
+  /** Whether a block has a buffer now. Pins nothing, and is no use of the page. */
+  isCached(relation: Relation, fork: Fork, block: number): boolean {
+    return this.#find(relation, fork, block) !== 0;
+  }
+
+  #find(relation: Relation, fork: Fork, block: number): number {
+    if (relation.persistence !== "temporary")
+      return this.#parts.allocator.mapping.lookup(relation, fork, block) + 1;
+    const own = this.#context.ownBuffers.buffers?.lookup(relation, fork, block) ?? -1;
+    return own < 0 ? 0 : -1 - own;
   }
 
   /**
