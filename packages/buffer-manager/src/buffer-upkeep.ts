@@ -15,19 +15,24 @@ import {
   statisticsResetAt,
 } from "./io-statistics.js";
 import type { StatisticsRow } from "./io-statistics.js";
+import { Prewarmer } from "./prewarm.js";
+import type { PrewarmOptions } from "./prewarm.js";
 import { Resizer } from "./resize.js";
 import type { ResizeOptions, ResizeReport } from "./resize.js";
+import type { Relation } from "./tag.js";
 
 /** The part of a buffer manager that looks after the pool. */
 export class BufferUpkeep extends BufferWrites {
   readonly #parts: BackendParts;
   readonly #resizer: Resizer;
+  readonly #prewarmer: Prewarmer;
 
   constructor(parts: BackendParts) {
     super(parts);
     this.#parts = parts;
     const { context, allocator, locks, writer } = parts;
     const release = (from: number, to: number): FrameRelease => releaseFrames(context, from, to);
+    this.#prewarmer = new Prewarmer(parts);
     this.#resizer = new Resizer({ context, allocator, locks, writer, release });
   }
 
@@ -58,6 +63,25 @@ export class BufferUpkeep extends BufferWrites {
   createAutoPrewarm(path: string): AutoPrewarm {
     this.#parts.check();
     return new AutoPrewarm(this.#parts.context, this.#parts.reader, path);
+  }
+
+  /**
+   * Reads blocks of a fork before anybody asks for them: "prefetch" advises the kernel, "read" reads past the pool, "buffer" into it.
+   *
+   * @returns blocks of the range
+   * @throws {RangeError} a block that the fork does not have
+   * @throws {BufferError} ERR_BUFFER_FILE, ERR_BUFFER_READ_FAILED, ERR_BUFFER_SHORT_READ; ERR_BUFFER_NO_ADVICE: "prefetch" with
+   *   direct I/O or without the native part; in the mode "buffer" as `read`; ERR_BUFFER_WOULD_BLOCK
+   */
+  prewarm(relation: Relation, options: PrewarmOptions = {}): number {
+    this.#parts.check();
+    return this.#parts.context.waiter.run(this.#prewarmer.warm(relation, options, true));
+  }
+
+  /** As `prewarm`, without sleeping. */
+  async prewarmAsync(relation: Relation, options: PrewarmOptions = {}): Promise<number> {
+    this.#parts.check();
+    return this.#parts.context.waiter.runAsync(this.#prewarmer.warm(relation, options, false));
   }
 
   /** A row for each buffer, one by one: what it holds. */

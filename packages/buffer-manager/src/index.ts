@@ -33,6 +33,7 @@ export { BufferPool } from "./pool.js";
 export type { PoolOptions } from "./pool.js";
 export { READ_FLAG } from "./read-callbacks.js";
 export type { PrefetchResult, ReadMode } from "./page-reader.js";
+export type { PrewarmMode, PrewarmOptions } from "./prewarm.js";
 export type { ReadOperation } from "./read-operation.js";
 export type { RedoReader, RedoReadOptions } from "./redo-reader.js";
 export { relationPath, segmentPath } from "./relation-path.js";

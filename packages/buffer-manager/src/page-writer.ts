@@ -39,6 +39,13 @@ import type { WriteRun } from "./write-run.js";
 /** Most blocks of one write: two of them fit into the scratch frames, so that one is made while the other is written. */
 const RUN_MAX: number = SCRATCH_FRAMES / 2;
 
+/** Scratch frames that lie side by side. */
+export interface ScratchRun {
+  /** The first. */
+  readonly frame: number;
+  readonly count: number;
+}
+
 /** The writes of one backend. */
 export class PageWriter {
   /** The forks that have been written to. */
@@ -63,6 +70,18 @@ export class PageWriter {
   /** Most blocks that one write may have. */
   get runMax(): number {
     return Math.min(this.#context.settings.combineLimit, RUN_MAX);
+  }
+
+  /** Takes scratch frames for something else than a write, `most` at most and one at least; to be given back. */
+  *takeScratch(most: number): Waiting<ScratchRun> {
+    const frame = yield* this.#takeFrames(Math.min(most, RUN_MAX));
+    return { frame, count: this.#scratch.count };
+  }
+
+  /** Gives back what `takeScratch` took. */
+  giveScratch({ frame, count }: ScratchRun): void {
+    this.#scratch.give(frame, count);
+    if (this.#waiting > 0) this.#context.headers.wakeBackend(this.#context.id);
   }
 
   /** Writes that are in flight. */

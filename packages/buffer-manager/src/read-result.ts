@@ -13,15 +13,16 @@ import type { ReadOperation } from "./read-operation.js";
 import { targetBlocks } from "./relation-target.js";
 
 type ResultContext = Pick<BackendContext, "files" | "aio">;
+type EndedRead = Pick<ReadOperation, "relation" | "fork" | "slot">;
 
 /** The blocks of the I/O that ended last, and the file of the first of them. */
-function rangeOf({ files }: ResultContext, { relation, fork, slot }: ReadOperation): ReadRange {
+function rangeOf({ files }: ResultContext, { relation, fork, slot }: EndedRead): ReadRange {
   const { block, blocks } = targetBlocks(slot.target);
   return { name: `"${files.fileName(relation, fork, block)}"`, block, blocks };
 }
 
 /** Publishes that pages were made zeros or accepted. */
-export function publishReadWarning(context: ResultContext, operation: ReadOperation): void {
+export function publishReadWarning(context: ResultContext, operation: EndedRead): void {
   publish(() => {
     const { message } = describeReadFaults(operation.slot.result.error, false, rangeOf(context, operation));
     return { type: "read-warning", level: "warn", message };
@@ -29,7 +30,7 @@ export function publishReadWarning(context: ResultContext, operation: ReadOperat
 }
 
 /** The error of an I/O that failed. */
-export function readFailure(context: ResultContext, operation: ReadOperation): BufferError {
+export function readFailure(context: ResultContext, operation: EndedRead): BufferError {
   const { slot } = operation;
   const { callback, error } = slot.result;
   const range = rangeOf(context, operation);
@@ -44,7 +45,7 @@ export function readFailure(context: ResultContext, operation: ReadOperation): B
 }
 
 /** What the layer below raises. */
-function causeOf({ aio }: ResultContext, { slot }: ReadOperation): unknown {
+function causeOf({ aio }: ResultContext, { slot }: EndedRead): unknown {
   try {
     aio.report(slot, "error");
   } catch (error) {
