@@ -4,6 +4,7 @@
  * A handle is acquired before any I/O lock is taken, and no lock is held while this backend waits. Where the method executes
  * I/O at once, a read is started when it is waited for, and the kernel may be advised before.
  */
+import { performance } from "node:perf_hooks";
 import { AioError } from "@millrace/aio";
 import type { IoHandle } from "@millrace/aio";
 
@@ -105,9 +106,11 @@ export class ReadIssuer {
       reach("read:before-start", data[0] as number);
       handle.setData(data).addCallback(pool.callback, this.#callbackFlags(operation.flags));
       if (pool.isTemporary) handle.flag("referencesLocal");
-      if (this.#isSynchronous || (operation.flags & READ_FLAG.synchronously) !== 0)
-        handle.flag("synchronous");
+      const isExecuted = this.#isSynchronous || (operation.flags & READ_FLAG.synchronously) !== 0;
+      if (isExecuted) handle.flag("synchronous");
+      const begun = isExecuted ? performance.now() : 0;
       files.startRead(handle, operation.relation, operation.fork, block + done, vectors, count);
+      if (isExecuted) this.#countTime(operation, pool, begun);
     } catch (error) {
       // What is staged belongs to the I/O; before that it is all ours.
       if (tryRelease(handle)) {
@@ -118,6 +121,12 @@ export class ReadIssuer {
     }
     counters.count(COUNTED.read, pool.context(operation.ring), pool.isTemporary, 1, count * PAGE_BYTES);
     return count;
+  }
+
+  /** Time of a read that was executed when it was started; others take the time that they are waited for. */
+  #countTime({ ring }: ReadOperation, pool: ReadBuffers, begun: number): void {
+    const ms = performance.now() - begun;
+    this.#context.counters.time(COUNTED.read, pool.context(ring), pool.isTemporary, ms);
   }
 
   #callbackFlags(flags: number): number {

@@ -5,8 +5,11 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 
 import { checkpoint } from "../src/checkpoint.js";
 import { extendLocal } from "../src/local-extend.js";
+import { ReadOperation } from "../src/read-operation.js";
 import { CONTEXT, COUNTED } from "../src/statistics.js";
 import type { Counters } from "../src/statistics.js";
+import { FORK } from "../src/tag.js";
+import { METHODS } from "./data-directory.js";
 import { LocalWorld, RELATION } from "./local-world.js";
 import { TABLE, WriteWorld } from "./write-world.js";
 
@@ -37,6 +40,29 @@ const timeOf = (
   context = 0,
   isTemporary = false,
 ): number => counters.get(COUNTED[operation], context, isTemporary).ms;
+
+// Aim: reads take time with every method. Method: the call that starts a read is slow; it executes the read with method sync, and
+// where the reader sleeps anyway.
+test.each(METHODS)(
+  "a page's read takes the time of its start, where that executes it (method %s)",
+  async (method) => {
+    await using world = new WriteWorld({ aio: { method, required: true } });
+    world.create(TABLE, 4);
+    const { files, counters, waiter, pins } = world.context;
+    const { pages, reader } = world.backend;
+    slow(files, "startRead", 3);
+    pins.unpin(waiter.run(pages.read(TABLE, FORK.main, 1, null, "normal", true)) - 1);
+    expect(timeOf(counters, "read")).toBe(3);
+    const operation = new ReadOperation(TABLE, FORK.main, null);
+    const buffers = new Int32Array(1);
+    waiter.run(reader.start(operation.begin(buffers, 0, 2, 1, 0)));
+    waiter.run(reader.wait(operation));
+    pins.unpin((buffers[0] ?? 0) - 1);
+    expect(timeOf(counters, "read"), "others execute it while it is waited for").toBe(
+      method === "sync" ? 6 : 3,
+    );
+  },
+);
 
 describe("a page's write", () => {
   test("takes the time of its start, where that executes it", async () => {
