@@ -34,8 +34,8 @@ const wal = {
   },
   isDurable: (lsn) => Number(lsn) <= Atomics.load(signals, CONTROL.durable),
 };
-const manager = BufferManager.attach(shared, { files: segmentedFiles({ directory }), wal });
-const rings = [null, manager.ring("bulkread"), manager.ring("vacuum"), manager.ring("bulkwrite")];
+let manager;
+let rings = [];
 /** Pages that stay pinned for a while. */
 const held = [];
 /** Blocks that this thread has added to its own relation. */
@@ -123,6 +123,9 @@ const choices = Object.entries(WEIGHTS).flatMap(([step, weight]) =>
 
 let outcome = "done";
 try {
+  // The pool may have stopped before this thread, which replaces one that died, comes to it.
+  manager = BufferManager.attach(shared, { files: segmentedFiles({ directory }), wal });
+  rings = [null, manager.ring("bulkread"), manager.ring("vacuum"), manager.ring("bulkwrite")];
   for (let operation = 0; operation < operations; operation++) {
     Atomics.add(signals, CONTROL.operations, 1);
     Atomics.notify(signals, CONTROL.operations);

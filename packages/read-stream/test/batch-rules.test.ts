@@ -133,6 +133,7 @@ describe.each(METHODS.filter((method) => method !== "sync"))("method %s", (metho
     expect(seen).toEqual(blocks);
     await left;
     expect(board[WORD.done]).toBe(1);
-    expect(staged, "I/Os that were staged when the callback returned").toBe(submits ? 0 : 2);
+    // Block 20 is staged; block 30 is not yet, since block 40 might have been its neighbour.
+    expect(staged, "I/Os that were staged when the callback returned").toBe(submits ? 0 : 1);
   });
 });
