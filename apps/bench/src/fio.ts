@@ -113,3 +113,21 @@ export function runFio(job: FioJob): Sample[] {
   }
   return parseFio(stdout);
 }
+
+/**
+ * Has fio write a file, once.
+ *
+ * @throws {BenchError} ERR_BENCH_PROGRAM
+ */
+export function writeWithFio({
+  path,
+  fileBytes,
+  options,
+}: Pick<FioJob, "path" | "fileBytes" | "options">): void {
+  const { status, stderr } = spawnSync(
+    "fio",
+    ["--name=fill", `--filename=${path}`, `--size=${fileBytes}`, ...options.map((option) => `--${option}`)],
+    { encoding: "utf8", timeout: TIMEOUT_MS, killSignal: "SIGKILL", maxBuffer: OUTPUT_MAX_BYTES },
+  );
+  if (status !== 0) throw new BenchError("ERR_BENCH_PROGRAM", `fio could not write a file: ${stderr}`);
+}

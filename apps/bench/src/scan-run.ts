@@ -1,8 +1,8 @@
 /**
  * One scan of a relation through pool and stream, in a process of its own: what is asked for, and what came out.
  *
- * A process for each run, as a server would have one, so that its processor time is the scan's; the pool is empty when the clock
- * starts, and code has been compiled on a relation of zeros before. Every page is verified by the pool and looked at here.
+ * A process for each run, as a server would have one, so that its processor time is the scan's. Code has been compiled before, by
+ * scans of the same pages through another pool; the pool is empty when the clock starts. Every page is looked at here.
  */
 import { spawn } from "node:child_process";
 
@@ -20,6 +20,9 @@ import { benchProgram } from "./repository.js";
 export const SCAN_RUN_ARGUMENT = "internal-scan-run";
 const TIMEOUT_MS = 60_000;
 const OUTPUT_KEPT = 4000;
+const WARM_UP_PASSES = 3;
+/** Frames from one that is emptied to the next; a prime, so that each has its turn. */
+const AGE_STRIDE = 7919;
 
 /** What a scan does. */
 export interface ScanSpec {
@@ -27,8 +30,7 @@ export interface ScanSpec {
   readonly directory: string;
   readonly relation: Relation;
   readonly blocks: number;
-  /** A relation that code is warmed up with. */
-  readonly warmUp: Relation;
+  /** Blocks that code is warmed up with before, in a pool of its own; at most `blocks`. */
   readonly warmUpBlocks: number;
   readonly method: "io_uring" | "worker" | "sync";
   readonly direct: boolean;
@@ -37,8 +39,12 @@ export interface ScanSpec {
   readonly combineLimit: number;
   readonly effectiveIoConcurrency: number;
   readonly contiguous: boolean;
-  /** Scan again and again what is in the pool, and time only that; otherwise time the first scan. */
-  readonly cachedPasses: number;
+  /** How often the relation is scanned. With O_DIRECT and a ring every scan is as cold as the first. */
+  readonly passes: number;
+  /** Whether a scan that is not timed brings all of it into the pool before. */
+  readonly isCached: boolean;
+  /** Whether pages have been in all frames before, and have left them in no order. */
+  readonly isAged: boolean;
 }
 
 /** What came of it. */
@@ -70,9 +76,8 @@ function scan(manager: BufferManager, relation: Relation, blocks: number): numbe
   return sum;
 }
 
-/** Does a scan in this process. */
-export async function doScan(spec: ScanSpec): Promise<ScanOutcome> {
-  await using pool = BufferPool.create({
+function createPool(spec: ScanSpec): BufferPool {
+  return BufferPool.create({
     buffers: spec.buffers,
     backends: 4,
     checksums: spec.checksums,
@@ -82,21 +87,49 @@ export async function doScan(spec: ScanSpec): Promise<ScanOutcome> {
     contiguous: spec.contiguous,
     aio: { method: spec.method, required: true },
   });
-  using manager = BufferManager.attach(pool.shared, {
-    files: segmentedFiles({ directory: spec.directory, isReadOnly: true }),
+}
+
+function attach(pool: BufferPool, { directory }: ScanSpec): BufferManager {
+  return BufferManager.attach(pool.shared, {
+    files: segmentedFiles({ directory, isReadOnly: true }),
     mayBlock: true,
   });
-  for (let pass = 0; pass < 4; pass += 1) scan(manager, spec.warmUp, spec.warmUpBlocks);
+}
+
+/** Fills the pool, and empties its frames in no order, as the life of a server does; what is free is then scattered. */
+function age(manager: BufferManager, { relation, blocks, buffers }: ScanSpec): void {
+  const filled: number[] = [];
+  for (let block = 0; block < Math.min(blocks, buffers); block += 1) {
+    const buffer = manager.read(relation, block);
+    manager.release(buffer);
+    filled.push(buffer);
+  }
+  for (let at = 0; at < filled.length; at += 1)
+    manager.evict(filled[(at * AGE_STRIDE) % filled.length] as number);
+}
+
+/** Has the code compiled that the scan runs, and the reads under way that it has under way. */
+async function warmUp(spec: ScanSpec): Promise<void> {
+  await using pool = createPool(spec);
+  using manager = attach(pool, spec);
+  for (let pass = 0; pass < WARM_UP_PASSES; pass += 1) scan(manager, spec.relation, spec.warmUpBlocks);
+}
+
+/** Does a scan in this process. */
+export async function doScan(spec: ScanSpec): Promise<ScanOutcome> {
+  await warmUp(spec);
+  await using pool = createPool(spec);
+  using manager = attach(pool, spec);
   let sum = 0;
-  const passes = Math.max(1, spec.cachedPasses);
-  if (spec.cachedPasses > 0) scan(manager, spec.relation, spec.blocks);
+  if (spec.isAged) age(manager, spec);
+  if (spec.isCached) scan(manager, spec.relation, spec.blocks);
   const cpu = process.cpuUsage();
   const start = performance.now();
-  for (let pass = 0; pass < passes; pass += 1) sum = scan(manager, spec.relation, spec.blocks);
+  for (let pass = 0; pass < spec.passes; pass += 1) sum = scan(manager, spec.relation, spec.blocks);
   const seconds = (performance.now() - start) / 1000;
   const { user, system } = process.cpuUsage(cpu);
   return {
-    blocks: spec.blocks * passes,
+    blocks: spec.blocks * spec.passes,
     seconds,
     cpuSeconds: (user + system) / 1e6,
     checksum: (sum >>> 0).toString(16).padStart(8, "0"),
@@ -105,13 +138,14 @@ export async function doScan(spec: ScanSpec): Promise<ScanOutcome> {
 
 /** The command of a scan, for its row. */
 export function scanCommand(spec: ScanSpec): string {
-  const { method, direct, combineLimit, effectiveIoConcurrency: depth, contiguous, checksums } = spec;
+  const { method, direct, combineLimit, effectiveIoConcurrency: depth, contiguous, checksums, isAged } = spec;
   return `ReadStream over BufferManager (${[
     `method ${method}`,
     direct ? "O_DIRECT" : "page cache",
     `${(combineLimit * PAGE_BYTES) / 1024} KiB`,
     `concurrency ${depth}`,
     contiguous ? "contiguous frames" : "single frames",
+    isAged ? "aged pool" : "fresh pool",
     checksums ? "checksums verified" : "no checksums",
     `${spec.buffers} buffers`,
   ].join(", ")})`;
