@@ -7,11 +7,17 @@ import { isMainThread, Worker, workerData } from "node:worker_threads";
 import { addressOf, COMPLETION_WORDS, OPCODE, Ring } from "../dist/index.js";
 
 const IO_URING_ENTER = "426 ";
+const SIGNAL_PATIENCE_MS = 10_000;
 
 function main(path) {
   const fd = openSync(path, constants.O_RDWR);
   const done = new Int32Array(new SharedArrayBuffer(4));
-  process.on("SIGUSR2", () => writeSync(1, "signal\n"));
+  // A listener for a signal does not keep the process alive, and the signal may be told only after the worker has ended.
+  const patience = setTimeout(() => undefined, SIGNAL_PATIENCE_MS);
+  process.on("SIGUSR2", () => {
+    writeSync(1, "signal\n");
+    clearTimeout(patience);
+  });
   const ring = Ring.create({ entries: 2 });
   const target = new Uint8Array(new SharedArrayBuffer(8));
   const worker = new Worker(new URL(import.meta.url), { workerData: { fd, done } });
