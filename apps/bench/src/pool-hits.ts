@@ -5,6 +5,7 @@
  * is made before the clock starts, the same for every side.
  */
 import type { BufferManager, Relation } from "@millrace/buffer-manager";
+import type { LRUCache } from "lru-cache";
 
 /** Visits of a slice. */
 export const VISITS: number = 2 ** 18;
@@ -62,6 +63,13 @@ export function pinAll(manager: BufferManager, relation: Relation, pages: number
 interface Entry {
   readonly block: number;
   pins: number;
+}
+
+/** Finds values in a cache of one thread. */
+export function hitLru(cache: LRUCache<number, { readonly block: number }>, order: Int32Array): number {
+  let sum = 0;
+  for (const block of order) sum = (sum + block + ((cache.get(block)?.block ?? -1) >= 0 ? 1 : 0)) | 0;
+  return sum;
 }
 
 /** Counts up and down in the objects of a map. */

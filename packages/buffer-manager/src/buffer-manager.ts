@@ -38,7 +38,8 @@ export class BufferManager extends BufferLocks implements Disposable, AsyncDispo
   readonly #words: Int32Array;
   readonly #pins: Pins;
   readonly #counters: Counters;
-  readonly #pinHit: HitCalls["pin"];
+  /** Looks for a hit. Finds none once this backend has left the pool. */
+  #pinHit: HitCalls["pin"];
   readonly #mapping: MappingTable;
   readonly #locks: ContentLocks;
   readonly #scopes: PoolScopes;
@@ -87,18 +88,17 @@ export class BufferManager extends BufferLocks implements Disposable, AsyncDispo
    * @returns the buffer; 0 if the page would have to be read
    */
   tryRead(relation: Relation, block: number, fork: Fork = FORK.main, ring: Ring | null = null): number {
-    if (!this.#isAttached || this.#words[HEADER.panic] !== 0) this.#check();
     const { tablespace, database, relation: number } = relation;
     const isRing = ring === null || ring.isDropped ? 0 : 1;
     const entry = this.#pinHit(tablespace, database, number, fork, block, isRing);
     if (entry <= 0) return this.#tryReadOtherwise(entry, relation, block, fork, ring);
-    this.#pins.adopt(entry - 1);
     this.#noteHit(entry, ring);
     return entry;
   }
 
   /** @param entry what looking for a hit has found: 0 for nothing, or less for what is not a valid page of the block */
   #tryReadOtherwise(entry: number, relation: Relation, block: number, fork: Fork, ring: Ring | null): number {
+    this.#check();
     const mapping = this.#mapping;
     const isRing = ringInUse(ring) !== null;
     const buffer = entry === 0 ? mapping.lookupAndPin(relation, fork, block, isRing) : mapping.adopt(entry);
@@ -227,8 +227,7 @@ export class BufferManager extends BufferLocks implements Disposable, AsyncDispo
   /** Leaves the pool: gives back what is pinned, with a warning, waits for own I/O, closes files. A second call does nothing. */
   detach(): void {
     if (!this.#isAttached) return;
-    this.#isAttached = false;
-    this.#parts.isAttached = false;
+    this.#leave();
     const { aio, files } = this.#context;
     try {
       this.#releaseAll();
@@ -242,8 +241,7 @@ export class BufferManager extends BufferLocks implements Disposable, AsyncDispo
   /** As `detach`, without sleeping. */
   async detachAsync(): Promise<void> {
     if (!this.#isAttached) return;
-    this.#isAttached = false;
-    this.#parts.isAttached = false;
+    this.#leave();
     const { aio, files } = this.#context;
     try {
       this.#releaseAll();
@@ -285,6 +283,12 @@ export class BufferManager extends BufferLocks implements Disposable, AsyncDispo
     if (count === 0) return;
     if (count === 1) this.#locks.unlockAll(index);
     this.#pins.unpin(index);
+  }
+
+  #leave(): void {
+    this.#isAttached = false;
+    this.#parts.isAttached = false;
+    this.#pinHit = () => 0;
   }
 
   #check(): void {

@@ -23,7 +23,6 @@ import {
   assemble,
   compareExchange,
   constant,
-  equal,
   get,
   isZero,
   leave,
@@ -60,11 +59,11 @@ assert.equal(2 ** DESCRIPTOR_SHIFT, DESCRIPTOR.words * WORD);
 /** What the module exports. */
 export interface HitCalls {
   /**
-   * Pins the buffer of a block, unless this backend has it pinned already; the caller counts the pin.
+   * Pins the buffer of a block, or counts one more pin if this backend has it pinned already.
    *
    * @param isRing 1 or 0
-   * @returns the buffer + 1, negative if its page is not valid; 0 if there is none, or a header is locked: look for it in
-   *   another way; {@link STRAYED} + buffer + 1: it is pinned, but not the block's
+   * @returns the buffer + 1, negative if its page is not valid; 0 if there is none, a header is locked, or the pool has
+   *   stopped: look for it in another way; {@link STRAYED} + buffer + 1: it is pinned, but not the block's
    */
   readonly pin: (
     tablespace: number,
@@ -98,10 +97,10 @@ const PIN = {
   next: 9,
   steps: 10,
   before: 11,
-  bitsAt: 12,
-  bit: 13,
+  countAt: 12,
+  count: 13,
 } as const;
-const UNPIN = { entry: 0, at: 1, state: 2, buffer: 3, bitsAt: 4 } as const;
+const UNPIN = { entry: 0, at: 1, state: 2, countAt: 3, before: 4 } as const;
 const STATE_BYTES = DESCRIPTOR.state * WORD;
 
 const hasFlag = (local: number, flag: number): Code => sequence(get(local), constant(flag), and);
@@ -121,16 +120,16 @@ function hash(): Code {
   );
 }
 
-/** Whether the descriptor at `at` has the tag. */
-function hasTag(): Code {
-  const isWord = (word: number, local: number): Code =>
-    sequence(get(PIN.at), load(word * WORD), get(local), equal);
+/** Whether the descriptor at `at` has another tag: 0 if it has not. In this form it is one instruction a word and one more. */
+function hasOtherTag(): Code {
+  const difference = (word: number, local: number): Code =>
+    sequence(get(PIN.at), load(word * WORD), get(local), xor);
   return sequence(
-    isWord(DESCRIPTOR.block, PIN.block),
-    sequence(isWord(DESCRIPTOR.relation, PIN.relation), and),
-    sequence(isWord(DESCRIPTOR.fork, PIN.fork), and),
-    sequence(isWord(DESCRIPTOR.database, PIN.database), and),
-    sequence(isWord(DESCRIPTOR.tablespace, PIN.tablespace), and),
+    difference(DESCRIPTOR.block, PIN.block),
+    sequence(difference(DESCRIPTOR.relation, PIN.relation), or),
+    sequence(difference(DESCRIPTOR.fork, PIN.fork), or),
+    sequence(difference(DESCRIPTOR.database, PIN.database), or),
+    sequence(difference(DESCRIPTOR.tablespace, PIN.tablespace), or),
   );
 }
 
@@ -156,39 +155,56 @@ function pinnedState(): Code {
   );
 }
 
+/** What is done to words of one backend. */
+interface BackendWords {
+  /** Stores the buffer + 1 whose shared count is about to change; 0 when its own count says so too. */
+  readonly intend: (value: Code) => Code;
+  /** The address of the own count of the buffer before `entry`. */
+  readonly countAt: Code;
+  /** Adds to the number of different buffers pinned. */
+  readonly addPinned: (count: number) => Code;
+}
+
+function backendWords(layout: PoolLayout, backendAt: number, entry: number): BackendWords {
+  const word = (at: number): Code => constant((backendAt + at) * WORD);
+  const before = word(layout.countsAt - 1);
+  return {
+    intend: (value) => sequence(word(BACKEND.pinIntent), value, store(0)),
+    countAt: sequence(get(entry), constant(WORD_SHIFT), shiftLeft, before, add),
+    addPinned: (count) =>
+      sequence(word(BACKEND.pinned), word(BACKEND.pinned), load(0), constant(count), add, store(0)),
+  };
+}
+
 function pinBody(layout: PoolLayout, backendAt: number): Code {
-  const { entry, at, state, next, before, bitsAt, bit, steps } = PIN;
-  const intent = (value: Code): Code =>
-    sequence(constant((backendAt + BACKEND.pinIntent) * WORD), value, store(0));
+  const { entry, at, state, next, before, countAt, count, steps } = PIN;
+  const backend = backendWords(layout, backendAt, entry);
   const found = sequence(
     sequence(hasFlag(state, STATE.valid), when(finish(get(entry)))),
     finish(sequence(constant(0), get(entry), subtract)),
   );
-  const bitmap = (backendAt + layout.bitmapAt) * WORD;
-  const findBit = sequence(
-    sequence(get(entry), constant(1), subtract, tee(bit)),
-    sequence(constant(5), shiftRight, constant(WORD_SHIFT), shiftLeft, constant(bitmap), add, set(bitsAt)),
-    sequence(constant(1), get(bit), shiftLeft, set(bit)),
-  );
+  const storeCount = sequence(get(countAt), get(count), constant(1), add, store(0));
   const exchange = loop(
     hasFlag(state, STATE.locked),
-    when(intent(constant(0)), finish(constant(0))),
+    when(backend.intend(constant(0)), finish(constant(0))),
     pinnedState(),
     sequence(get(at), get(state), get(next), compareExchange(STATE_BYTES), tee(before), get(state), notEqual),
     when(get(before), set(state), again(1)),
   );
   const pinIt = sequence(
-    findBit,
+    sequence(backend.countAt, tee(countAt), load(0), set(count)),
     sequence(get(at), load(STATE_BYTES), set(state)),
-    sequence(get(bitsAt), load(0), get(bit), and, when(found)),
-    intent(get(entry)),
+    sequence(get(count), when(storeCount, found)),
+    backend.intend(get(entry)),
     exchange,
-    sequence(get(bitsAt), get(bitsAt), load(0), get(bit), or, store(0)),
-    intent(constant(0)),
-    sequence(hasTag(), isZero, when(finish(sequence(get(entry), constant(STRAYED), add)))),
+    storeCount,
+    backend.addPinned(1),
+    backend.intend(constant(0)),
+    sequence(hasOtherTag(), when(finish(sequence(get(entry), constant(STRAYED), add)))),
     found,
   );
   return sequence(
+    sequence(constant(0), load(HEADER.panic * WORD), when(finish(constant(0)))),
     hash(),
     sequence(get(entry), constant(layout.bucketMask), and, constant(WORD_SHIFT), shiftLeft),
     sequence(load(layout.bucketsAt * WORD), set(entry)),
@@ -197,44 +213,44 @@ function pinBody(layout: PoolLayout, backendAt: number): Code {
       sequence(get(entry), isZero, when(finish(constant(0)))),
       sequence(get(entry), constant(1), subtract, constant(DESCRIPTOR_SHIFT), shiftLeft),
       sequence(constant(layout.descriptorsAt * WORD), add, set(at)),
-      sequence(hasTag(), when(pinIt)),
-      sequence(get(entry), constant(1), subtract, constant(WORD_SHIFT), shiftLeft),
-      sequence(load(layout.chainAt * WORD), set(entry)),
-      sequence(get(steps), constant(1), subtract, tee(steps), againWhen(0)),
+      hasOtherTag(),
+      when(
+        sequence(get(entry), constant(1), subtract, constant(WORD_SHIFT), shiftLeft),
+        sequence(load(layout.chainAt * WORD), set(entry)),
+        sequence(get(steps), constant(1), subtract, tee(steps), againWhen(1)),
+        finish(constant(0)),
+      ),
     ),
-    constant(0),
+    pinIt,
   );
 }
 
 function unpinBody(layout: PoolLayout, backendAt: number): Code {
-  const { entry, at, state, buffer, bitsAt } = UNPIN;
-  const intent = (value: Code): Code =>
-    sequence(constant((backendAt + BACKEND.pinIntent) * WORD), value, store(0));
-  const bitmap = (backendAt + layout.bitmapAt) * WORD;
+  const { entry, at, state, before } = UNPIN;
+  const backend = backendWords(layout, backendAt, entry);
   const unpinned = sequence(get(state), constant(REFCOUNT_ONE), subtract);
   return sequence(
-    sequence(get(entry), constant(1), subtract, tee(buffer), constant(DESCRIPTOR_SHIFT), shiftLeft),
+    sequence(get(entry), constant(1), subtract, constant(DESCRIPTOR_SHIFT), shiftLeft),
     sequence(constant(layout.descriptorsAt * WORD), add, set(at)),
-    intent(get(entry)),
+    backend.intend(get(entry)),
     sequence(get(at), load(STATE_BYTES), set(state)),
     loop(
       hasFlag(state, STATE.locked),
-      when(intent(constant(0)), finish(constant(NOT_DONE))),
+      when(backend.intend(constant(0)), finish(constant(NOT_DONE))),
       sequence(
         get(at),
         get(state),
         unpinned,
         compareExchange(STATE_BYTES),
-        tee(bitsAt),
+        tee(before),
         get(state),
         notEqual,
       ),
-      when(get(bitsAt), set(state), again(1)),
+      when(get(before), set(state), again(1)),
     ),
-    sequence(get(buffer), constant(5), shiftRight, constant(WORD_SHIFT), shiftLeft, constant(bitmap), add),
-    sequence(tee(bitsAt), get(bitsAt), load(0)),
-    sequence(constant(1), get(buffer), shiftLeft, constant(-1), xor, and, store(0)),
-    intent(constant(0)),
+    sequence(backend.countAt, constant(0), store(0)),
+    backend.addPinned(-1),
+    backend.intend(constant(0)),
     hasFlag(state, STATE.pinCountWaiter),
   );
 }

@@ -16,7 +16,7 @@
  * | chain      | one a buffer               | the holder of its bucket's partition                                 |
  * | ioSequence | one a buffer               | whoever ends an I/O of that buffer                                   |
  * | headers    | a line for each buffer     | see buffer-state.ts                                                  |
- * | backends   | four lines, a pin bitmap   | the backend; its wake words by others                                |
+ * | backends   | four lines, counts of pins | the backend; its wake words by others                                |
  * | statistics | float64s for each backend  | the backend; those of the whole pool under the header's statistics lock |
  * | failures   | two words an entry         | whoever read a page whose checksum is wrong, by atomic operations    |
  */
@@ -24,6 +24,8 @@ import assert from "node:assert/strict";
 
 export const LINE_WORDS = 16;
 export const PARTITIONS = 128;
+/** So that few blocks share a bucket: with half as many buckets a hit takes a tenth longer, most of it for wrong guesses of the processor. */
+const BUCKETS_A_BUFFER = 4;
 /** Locks for the extension of relations, which share them by their numbers; a power of two. */
 export const EXTENSION_LOCKS = 64;
 /** PostgreSQL's smallest pool. */
@@ -144,11 +146,11 @@ export const BACKEND = {
   resizeSeen: 3,
   /** Buffer + 1 whose header it locks or has locked. */
   headerIntent: 4,
-  /** Buffer + 1 whose pin it is about to change; the bitmap may be behind by this one. */
+  /** Buffer + 1 whose first pin it is about to take or last pin to give back; its count may be behind or ahead. */
   pinIntent: 5,
   /** Content lock it is about to take or give back: buffer + 1, negative if exclusive. */
   lockIntent: 6,
-  /** Buffer + 1 it pins for a victim, a sync or a cleanup beside the bitmap. */
+  /** Buffer + 1 it pins for a victim, a sync or a cleanup beside its counts. */
   victim: 7,
   /** Number of entries in `held`. */
   heldCount: 8,
@@ -156,8 +158,10 @@ export const BACKEND = {
   kind: 9,
   /** 1 while a hint is being logged whose page is not marked dirty yet: no checkpoint may begin. */
   delayCheckpoint: 10,
+  /** Different buffers pinned. */
+  pinned: 11,
   /** Content locks held: buffer + 1, negative if exclusive. */
-  held: 11,
+  held: 12,
   words: 64,
 } as const;
 
@@ -197,10 +201,10 @@ export interface PoolLayout {
   readonly ioSequenceAt: number;
   readonly descriptorsAt: number;
   readonly backendsAt: number;
-  /** Words of a backend: its lines, and one bit a buffer. */
+  /** Words of a backend: its lines, and how often it has each buffer pinned. */
   readonly backendWords: number;
-  /** Where a backend's bitmap begins, from its first word. */
-  readonly bitmapAt: number;
+  /** Where a backend's counts of pins begin, from its first word. */
+  readonly countsAt: number;
   /** Statistics as float64: index into a Float64Array over the same memory. */
   readonly statisticsAt: number;
   /** Float64s of a backend's statistics. */
@@ -223,7 +227,7 @@ export function computePoolLayout(
   backends: number,
   statisticsDoubles: number,
 ): PoolLayout {
-  const buckets = 2 ** Math.ceil(Math.log2(buffersMax * 2));
+  const buckets = 2 ** Math.ceil(Math.log2(buffersMax * BUCKETS_A_BUFFER));
   const strategyAt = HEADER_WORDS;
   const partitionsAt = strategyAt + STRATEGY.words;
   const extensionsAt = partitionsAt + PARTITIONS * LINE_WORDS;
@@ -233,8 +237,8 @@ export function computePoolLayout(
   const ioSequenceAt = aligned(chainAt + buffersMax);
   const descriptorsAt = aligned(ioSequenceAt + buffersMax);
   const backendsAt = aligned(descriptorsAt + buffersMax * DESCRIPTOR.words);
-  const bitmapAt = BACKEND.words;
-  const backendWords = aligned(bitmapAt + Math.ceil(buffersMax / 32));
+  const countsAt = BACKEND.words;
+  const backendWords = aligned(countsAt + buffersMax);
   const statisticsWord = aligned(backendsAt + backends * backendWords);
   const totalsAt = statisticsWord / 2 + backends * statisticsDoubles;
   const baselinesAt = totalsAt + BACKEND_KINDS.length * statisticsDoubles;
@@ -255,7 +259,7 @@ export function computePoolLayout(
     descriptorsAt,
     backendsAt,
     backendWords,
-    bitmapAt,
+    countsAt,
     statisticsAt: statisticsWord / 2,
     statisticsDoubles,
     totalsAt,

@@ -72,7 +72,6 @@ export class MappingTable {
       const entry = this.#calls.pin(tablespace, database, number, fork, block, isRing ? 1 : 0);
       if (entry > 0) {
         this.isValid = true;
-        this.#pins.adopt(entry - 1);
         return entry - 1;
       }
       if (entry < 0) return this.adopt(entry);
@@ -95,7 +94,6 @@ export class MappingTable {
     const isStrayed = entry < STRAYED_MAX;
     const buffer = (isStrayed ? entry - STRAYED : -entry) - 1;
     this.isValid = false;
-    this.#pins.adopt(buffer);
     if (!isStrayed) return buffer;
     this.#pins.unpin(buffer);
     return NONE;

@@ -1,15 +1,15 @@
 /**
  * The pins of one backend: how often it has each buffer pinned, and the shared count that says so to others once.
  *
- * Invariant: the backend is counted in a buffer's shared reference count exactly while its own count of it is above zero,
- * and the buffer's bit in the backend's bitmap is set. Pinning again costs no atomic operation.
+ * Invariant: the backend is counted in a buffer's shared reference count exactly while its own count of it is above zero.
+ * Pinning again costs no atomic operation.
  *
- * The own counts are an array over all buffers, of which only the touched pages take memory. PostgreSQL has eight in a cache
- * line and a hash table for the rest, because its backends are processes with as many such arrays as there are connections;
- * here an access by index is what makes a hit cheap. The limit of pins is reckoned as there, as if eight were always taken.
+ * The own counts are an array over all buffers, four bytes each. PostgreSQL has eight in a cache line and a hash table for
+ * the rest, because its backends are processes with as many such arrays as there are connections; here an access by index
+ * is what makes a hit cheap. The limit of pins is reckoned as there, as if eight were always taken.
  *
- * The bitmap is in shared memory for the supervisor's sake: it says what a dead thread had pinned. The backend's intent
- * word names the one buffer whose bit may not be what the shared count is.
+ * They are in shared memory for the supervisor's sake, to whom they say what a dead thread had pinned. The backend's intent
+ * word names the one buffer whose own count may not be what the shared one says.
  */
 import assert from "node:assert/strict";
 
@@ -28,10 +28,9 @@ export class Pins {
   readonly #headers: BufferHeaders;
   readonly #words: Int32Array;
   readonly #intentAt: number;
-  readonly #bitmapAt: number;
+  readonly #pinnedAt: number;
   readonly #counts: Int32Array;
-  readonly #calls: HitCalls | undefined;
-  #pinned = 0;
+  readonly #unpinLast: HitCalls["unpin"];
 
   /**
    * @param backendAt first word of the backend
@@ -41,19 +40,20 @@ export class Pins {
     this.#headers = headers;
     this.#words = headers.words;
     this.#intentAt = backendAt + BACKEND.pinIntent;
-    this.#bitmapAt = backendAt + headers.layout.bitmapAt;
-    this.#counts = new Int32Array(headers.layout.buffersMax);
-    this.#calls = calls;
+    this.#pinnedAt = backendAt + BACKEND.pinned;
+    const first = backendAt + headers.layout.countsAt;
+    this.#counts = headers.words.subarray(first, first + headers.layout.buffersMax);
+    this.#unpinLast = calls?.unpin ?? notDone;
   }
 
   /** Different buffers pinned beyond those that the limit of pins takes for granted. */
   get overflowCount(): number {
-    return Math.max(0, this.#pinned - PIN_SLOTS);
+    return Math.max(0, this.pinnedCount - PIN_SLOTS);
   }
 
   /** Different buffers pinned. */
   get pinnedCount(): number {
-    return this.#pinned;
+    return this.#words[this.#pinnedAt] as number;
   }
 
   /** How often this backend has a buffer pinned; 0 also for what is no buffer. */
@@ -64,7 +64,7 @@ export class Pins {
   /** Every pinned buffer, in their order. */
   buffers(): number[] {
     const buffers: number[] = [];
-    for (let buffer = 0; buffers.length < this.#pinned; buffer++) {
+    for (let buffer = 0; buffers.length < this.pinnedCount; buffer++) {
       if (this.count(buffer) > 0) buffers.push(buffer);
     }
     return buffers;
@@ -108,13 +108,6 @@ export class Pins {
     this.#add(buffer);
   }
 
-  /** Counts a pin that {@link HitCalls.pin} took, or found that this backend has. */
-  adopt(buffer: number): void {
-    const count = this.#counts[buffer] as number;
-    this.#counts[buffer] = count + 1;
-    if (count === 0) this.#pinned += 1;
-  }
-
   /** Pins a buffer that this backend has pinned already. @throws {BufferError} ERR_BUFFER_BAD_ID: it has not */
   pinAgain(buffer: number): void {
     const count = this.count(buffer);
@@ -130,15 +123,13 @@ export class Pins {
       this.#counts[buffer] = count - 1;
       return;
     }
-    const outcome = this.#calls === undefined ? NOT_DONE : this.#calls.unpin(buffer + 1);
+    const outcome = this.#unpinLast(buffer + 1);
     if (outcome === NOT_DONE) {
       this.#words[this.#intentAt] = buffer + 1;
       this.#headers.unpin(buffer);
       this.#remove(buffer);
       return;
     }
-    this.#counts[buffer] = 0;
-    this.#pinned -= 1;
     if (outcome !== 0) this.#headers.wakePinWaiter(buffer);
   }
 
@@ -156,20 +147,20 @@ export class Pins {
   }
 
   #add(buffer: number): void {
-    const at = this.#bitmapAt + (buffer >>> 5);
-    this.#words[at] = (this.#words[at] as number) | (1 << (buffer & 31));
     this.#counts[buffer] = 1;
-    this.#pinned += 1;
+    this.#words[this.#pinnedAt] = this.pinnedCount + 1;
     this.#words[this.#intentAt] = 0;
   }
 
   #remove(buffer: number): void {
-    const at = this.#bitmapAt + (buffer >>> 5);
-    this.#words[at] = (this.#words[at] as number) & ~(1 << (buffer & 31));
     this.#counts[buffer] = 0;
-    this.#pinned -= 1;
+    this.#words[this.#pinnedAt] = this.pinnedCount - 1;
     this.#words[this.#intentAt] = 0;
   }
+}
+
+function notDone(): number {
+  return NOT_DONE;
 }
 
 function notPinned(buffer: number): BufferError {

@@ -37,20 +37,17 @@ export function otherBackends({ words, layout, id }: RecoveryContext): OtherBack
   return others;
 }
 
-/** Whether a backend's bitmap says that it has a buffer pinned. */
+/** Whether a backend's counts say that it has a buffer pinned. */
 export function hasPinned({ words, layout }: RecoveryContext, backendAt: number, buffer: number): boolean {
-  return (Atomics.load(words, backendAt + layout.bitmapAt + (buffer >>> 5)) & (1 << (buffer & 31))) !== 0;
+  return Atomics.load(words, backendAt + layout.countsAt + buffer) !== 0;
 }
 
 /** Buffers that the dead backend had pinned, or was about to pin or to let go of. */
 export function pinnedByDead(context: RecoveryContext): number[] {
   const { words, layout, at } = context;
   const buffers: number[] = [];
-  for (let group = 0; group * 32 < layout.buffersMax; group++) {
-    if (words[at + layout.bitmapAt + group] === 0) continue;
-    for (let buffer = group * 32; buffer < (group + 1) * 32; buffer++) {
-      if (hasPinned(context, at, buffer)) buffers.push(buffer);
-    }
+  for (let buffer = 0; buffer < layout.buffersMax; buffer++) {
+    if (words[at + layout.countsAt + buffer] !== 0) buffers.push(buffer);
   }
   const intent = (words[at + BACKEND.pinIntent] as number) - 1;
   if (intent >= 0 && !buffers.includes(intent)) buffers.push(intent);

@@ -1,7 +1,7 @@
 /**
  * A dead backend's pins.
  *
- * Its bitmap says what it had pinned, but for the one buffer that its intent names: there, and where it died with a header or
+ * Its counts say what it had pinned, but for the one buffer that its intent names: there, and where it died with a header or
  * an I/O lock, the shared count is compared with what the living have pinned, at a moment when none of them is at that buffer.
  */
 import { REFCOUNT_MASK, STATE } from "./buffer-state.js";
@@ -13,7 +13,7 @@ import type { RecoveryContext } from "./recovery-context.js";
 export function releasePins(context: RecoveryContext, doubtful: ReadonlySet<number>): void {
   const { words, layout, headers, at } = context;
   const pinned = pinnedByDead(context);
-  words.fill(0, at + layout.bitmapAt, at + layout.backendWords);
+  words.fill(0, at + layout.countsAt, at + layout.backendWords);
   for (const buffer of pinned) if (!doubtful.has(buffer)) headers.unpin(buffer);
 }
 

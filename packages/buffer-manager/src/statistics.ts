@@ -45,11 +45,13 @@ export const CONTEXT = { normal: 0, bulkread: 1, bulkwrite: 2, vacuum: 3, init: 
 export class Counters {
   readonly #doubles: Float64Array;
   readonly #at: number;
+  readonly #own: Float64Array;
 
   /** @param at index of the backend's first float64 */
   constructor(doubles: Float64Array, at: number) {
     this.#doubles = doubles;
     this.#at = at;
+    this.#own = doubles.subarray(at, at + STATISTICS_DOUBLES);
   }
 
   /**
@@ -69,8 +71,8 @@ export class Counters {
 
   /** Counts a hit of a page that all share. */
   hit(context: number): void {
-    const at = this.#at + (context * STATISTICS_OPERATIONS.length + COUNTED.hit) * STATISTICS_FIELDS;
-    this.#doubles[at] = (this.#doubles[at] as number) + 1;
+    const at = (context * STATISTICS_OPERATIONS.length + COUNTED.hit) * STATISTICS_FIELDS;
+    this.#own[at] = (this.#own[at] as number) + 1;
   }
 
   /** Adds time spent. */

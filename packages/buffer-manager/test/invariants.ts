@@ -25,13 +25,13 @@ const stateOf = (pool: PoolWords, buffer: number): number => word(pool, at(pool,
 const hasIo = (pool: PoolWords, buffer: number): boolean =>
   word(pool, at(pool, buffer) + DESCRIPTOR.ioHandle) !== 0;
 
-/** Backends whose bitmap says that they have a buffer pinned. */
+/** Backends whose counts say that they have a buffer pinned. */
 function pinners(pool: PoolWords, buffer: number): number {
   const { layout } = pool;
   let count = 0;
   for (let backend = 0; backend < layout.backends; backend++) {
-    const bits = layout.backendsAt + backend * layout.backendWords + layout.bitmapAt + (buffer >>> 5);
-    if ((word(pool, bits) & (1 << (buffer & 31))) !== 0) count += 1;
+    const countAt = layout.backendsAt + backend * layout.backendWords + layout.countsAt + buffer;
+    if (word(pool, countAt) !== 0) count += 1;
   }
   return count;
 }

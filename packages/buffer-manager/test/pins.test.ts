@@ -1,5 +1,5 @@
 /**
- * Pins: the shared count says how many backends have a buffer, each backend knows how often, and the bitmap agrees.
+ * Pins: the shared count says how many backends have a buffer, and each backend's own counts, which others can read, how often.
  */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
@@ -12,12 +12,11 @@ function at<T>(items: readonly T[], index: number): T {
   return items[index] as T;
 }
 
-/** Buffers whose bit is set in a backend's bitmap. */
-function bitmap({ words, layout }: ReturnType<typeof createWords>, backend: number): number[] {
-  const first = layout.backendsAt + backend * layout.backendWords + layout.bitmapAt;
-  const isSet = (buffer: number): boolean =>
-    ((words[first + (buffer >>> 5)] as number) & (1 << (buffer & 31))) !== 0;
-  return Array.from({ length: layout.buffersMax }, (_, buffer) => buffer).filter(isSet);
+/** Buffers that a backend's counts in shared memory say it has pinned. */
+function counted({ words, layout }: ReturnType<typeof createWords>, backend: number): number[] {
+  const first = layout.backendsAt + backend * layout.backendWords + layout.countsAt;
+  const buffers = Array.from({ length: layout.buffersMax }, (_, buffer) => buffer);
+  return buffers.filter((buffer) => words[first + buffer] !== 0);
 }
 
 describe("pins", () => {
@@ -92,7 +91,7 @@ describe("pins", () => {
     expect(headers.state(5) & STATE.pinCountWaiter).toBe(0);
   });
 
-  // Aim: counts, bitmap and shared word agree with the dumbest model. Method: random pins and unpins of three backends,
+  // Aim: own counts, here and in shared memory, and shared counts agree with the dumbest model. Method: random pins and unpins of three backends,
   // also under a locked header, of more buffers than the array holds.
   test("agree with a map, whatever is pinned how often", () => {
     const step = fc.record({
@@ -121,7 +120,7 @@ describe("pins", () => {
           else counts.set(buffer, next);
         }
         for (const [backend, counts] of model.entries()) {
-          expect(bitmap(world, backend)).toEqual([...counts.keys()].toSorted((a, b) => a - b));
+          expect(counted(world, backend)).toEqual([...counts.keys()].toSorted((a, b) => a - b));
           expect(at(backends, backend).pinnedCount).toBe(counts.size);
           for (let buffer = 0; buffer < 20; buffer++) {
             expect(at(backends, backend).count(buffer)).toBe(counts.get(buffer) ?? 0);

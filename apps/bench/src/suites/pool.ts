@@ -14,7 +14,7 @@ import { fastestSlice, FULL_SLICES, QUICK_SLICES } from "../cpu-run.js";
 import { pollute } from "../pollution.js";
 import type { BigJob, PollutionSizes, Strategy } from "../pollution.js";
 import { createZeroRelation, PoolGround, relation } from "../pool-ground.js";
-import { createMap, hit, hitMap, load, pinAgain, pinAll, visits, VISITS } from "../pool-hits.js";
+import { createMap, hit, hitLru, hitMap, load, pinAgain, pinAll, visits, VISITS } from "../pool-hits.js";
 import { runHits } from "../pool-threads.js";
 import type { HitKind } from "../pool-threads.js";
 import type { Plot } from "../row.js";
@@ -78,11 +78,9 @@ function hits(context: BenchContext, ground: PoolGround): Group {
   const question = "What does it cost to find, pin and unpin a page that threads share, compared with";
   return {
     contestants: [
-      visitor(context, POOL.lru, "LRUCache.get of lru-cache, a number for a key", HOT_PAGES, (order) => {
-        let sum = 0;
-        for (const block of order) sum = (sum + block + ((lru.get(block)?.block ?? -1) >= 0 ? 1 : 0)) | 0;
-        return sum;
-      }),
+      visitor(context, POOL.lru, "LRUCache.get of lru-cache, a number for a key", HOT_PAGES, (order) =>
+        hitLru(lru, order),
+      ),
       visitor(context, POOL.map, "Map.get of a number, a count up and down", HOT_PAGES, (order) =>
         hitMap(map, order),
       ),
