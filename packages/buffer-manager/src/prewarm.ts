@@ -72,6 +72,7 @@ export class Prewarmer {
    * @throws {RangeError} a block that the fork does not have
    * @throws {BufferError} ERR_BUFFER_FILE: no such fork; ERR_BUFFER_NO_ADVICE: "prefetch" where the kernel cannot be advised;
    *   ERR_BUFFER_READ_FAILED, ERR_BUFFER_SHORT_READ; in the mode "buffer" what reading a page throws. Nothing stays pinned
+   *   then, and no read is in flight
    */
   *warm(relation: Relation, options: PrewarmOptions, isBlocking: boolean): Waiting<number> {
     const { mode = "buffer", fork = FORK.main } = options;
@@ -198,9 +199,21 @@ export class Prewarmer {
         flights.shift();
         this.#unpin(operation);
       }
+    } catch (error) {
+      for (const operation of flights) yield* this.#settle(operation);
+      throw error;
     } finally {
       for (const operation of [...flights, next]) this.#unpin(operation);
       if (isBatched && aio.isInBatch) aio.exitBatch();
+    }
+  }
+
+  /** Waits for a read whose outcome nobody asks for any more. */
+  *#settle(operation: ReadOperation): Waiting<void> {
+    try {
+      if (operation.needWait) yield* this.#parts.reader.wait(operation);
+    } catch {
+      // The failure that ended the warming is the one that is told.
     }
   }
 

@@ -48,7 +48,6 @@ export const set = (local: number): Code => [0x21, ...unsigned(local)];
 export const tee = (local: number): Code => [0x22, ...unsigned(local)];
 export const constant = (value: number): Code => [0x41, ...signed(value)];
 export const isZero: Code = [0x45];
-export const equal: Code = [0x46];
 export const notEqual: Code = [0x47];
 /** Unsigned. */
 export const lessThan: Code = [0x49];
