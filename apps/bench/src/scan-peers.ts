@@ -23,6 +23,8 @@ const CHUNK_BYTES = 128 * 1024;
 const FIO_MS = 2000;
 const FIO_READ = ["ioengine=io_uring", "direct=1", "rw=read", `bs=${CHUNK_BYTES / 1024}k`, "iomem=shmhuge"];
 const FIO_VERIFY = "verify=crc32c";
+/** Else fio leaves a file in the working directory. */
+const FIO_NO_STATE = "verify_state_save=0";
 const QUICK_FIO_MS = 60;
 
 /** What the groups share. */
@@ -118,7 +120,7 @@ export function fioReader(
 /** The same file of fio's own, every 128 KiB with a CRC-32C in front, which reading verifies. */
 export function fioVerifier(ground: ScanGround, name: string): MaybeContestant {
   const path = join(ground.directory, "verified.bin");
-  const reader = fioReader(ground, name, { path, depth: DEPTH, more: [FIO_VERIFY] });
+  const reader = fioReader(ground, name, { path, depth: DEPTH, more: [FIO_VERIFY, FIO_NO_STATE] });
   return {
     ...reader,
     run(round: number) {
@@ -126,7 +128,14 @@ export function fioVerifier(ground: ScanGround, name: string): MaybeContestant {
         writeWithFio({
           path,
           fileBytes: (ground.table?.blocks ?? 0) * PAGE_BYTES,
-          options: ["rw=write", `bs=${CHUNK_BYTES / 1024}k`, "direct=1", FIO_VERIFY, "do_verify=0"],
+          options: [
+            "rw=write",
+            `bs=${CHUNK_BYTES / 1024}k`,
+            "direct=1",
+            FIO_VERIFY,
+            FIO_NO_STATE,
+            "do_verify=0",
+          ],
         });
       }
       return reader.run(round);
