@@ -24,6 +24,7 @@ const FLOORS: Readonly<Record<string, number>> = {
   "buffer-manager": 3,
   "buffered-writer": 4,
   "read-stream": 4,
+  "ephemeral-file": 5,
   "wal-acceptor": 6,
   "wal-proposer": 6,
   server: 7,

@@ -144,8 +144,8 @@ test("the death of the other thread ends waits with the reason", async () => {
   expect(await hanging.end.recv()).toBe(1);
   const receiving = hanging.end.recv();
   await hanging.worker.terminate();
+  expect(hanging.end.closeReason, "no later than the runtime says so").toBe("peer-died");
   expect(await receiving).toBe(CLOSED);
-  expect(hanging.end.closeReason).toBe("peer-died");
 });
 
 // Aim: a worker that has ended before is noticed, too. Method: attach after its end.

@@ -8,20 +8,28 @@ import { constants, ftruncate } from "node:fs";
 import { rename, unlink } from "node:fs/promises";
 import { promisify } from "node:util";
 import { errnoName } from "@millrace/aio";
-import type { IoEngine, IoFile } from "@millrace/aio";
+import type { IoEngine, IoFile, MethodChoice } from "@millrace/aio";
 import type { FileDescriptor, FileEngine } from "./file-engine.js";
 
 const DIRECT: number = (constants as { readonly O_DIRECT?: number }).O_DIRECT ?? 0;
 
 const truncateDescriptor = promisify(ftruncate);
 
+/** An engine over @millrace/aio. */
+export interface AioFileEngine extends FileEngine {
+  /** What does reads, writes and syncs: io_uring where there is one, unless asked otherwise; and why no better method does. */
+  readonly choice: MethodChoice;
+}
+
 /**
- * Makes an engine for files of I/O that an `IoEngine` does.
+ * Makes an engine for files of I/O that an `IoEngine` does. Opening, cutting, renaming and removing, which have no place in a
+ * ring's queue, are calls of `node:fs`.
  *
  * @param engine stays the caller's, who closes it after all files
  */
-export function createFileEngine(engine: IoEngine): FileEngine {
+export function createFileEngine(engine: IoEngine): AioFileEngine {
   return {
+    choice: engine.choice,
     async open(path, flags, mode, alignmentBytes) {
       const isDirect = DIRECT !== 0 && (flags & DIRECT) !== 0;
       const access = { flags: flags & ~DIRECT, mode, direct: isDirect ? "require" : "off" } as const;

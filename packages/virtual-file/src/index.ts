@@ -3,6 +3,7 @@
  * descriptors, crash-safe replacement, and temporary files.
  */
 export { createFileEngine } from "./aio-file-engine.js";
+export type { AioFileEngine } from "./aio-file-engine.js";
 export { crashsafeOverwrite, syncDirectory } from "./crashsafe-overwrite.js";
 export type { FileEnvironment } from "./environment.js";
 export { AlignmentError, FileError, FileIoError, UnexpectedEofError, WriteZeroError } from "./errors.js";

@@ -1,5 +1,13 @@
 /** On a real file system, through @millrace/aio. What needs direct I/O is skipped, with the reason, where there is none. */
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { IoEngine } from "@millrace/aio";
@@ -18,6 +26,7 @@ import { frozen } from "./fake-engine.js";
 const MiB: number = 1024 * 1024;
 
 interface Disk extends AsyncDisposable {
+  readonly io: IoEngine;
   readonly directory: string;
   readonly environment: FileEnvironment;
 }
@@ -32,6 +41,7 @@ function openDisk(slots: number, alignment: number, parent: string = tmpdir()): 
     alignment,
   };
   return {
+    io: engine,
     directory,
     environment,
     [Symbol.asyncDispose]: async () => {
@@ -80,6 +90,18 @@ test.skipIf(alignment === null)("direct I/O writes and reads what it should", as
   ).toBe(true);
 });
 
+/** Descriptors of this process on files in a directory, as the kernel counts them. */
+function descriptorsIn(directory: string): number {
+  const links = readdirSync("/proc/self/fd").map((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`);
+    } catch {
+      return ""; // the one that was used to list them
+    }
+  });
+  return links.filter((link) => link.startsWith(directory)).length;
+}
+
 // Aim: many files through few descriptors, on a disk. Method: one that was made and emptied, a hundred that are only read.
 test("a hundred files are read through ten descriptors", async () => {
   await using disk = openDisk(10, 4096);
@@ -102,6 +124,7 @@ test("a hundred files are read through ten descriptors", async () => {
   );
   expect(sums).toEqual(readers.map(() => true));
   expect(descriptors.stats.open).toBe(10);
+  if (process.platform === "linux") expect(descriptorsIn(disk.directory)).toBe(10);
   using back = arena.alloc(100);
   expect(await first.readAt(back, 0, 100)).toBe(7);
   expect(Buffer.from(back.view()).toString()).toBe("content");
@@ -140,16 +163,52 @@ test("failures to open are told with their errno", async () => {
   await expect(open("", { write: true })).rejects.toMatchObject(failed("EISDIR"));
 });
 
+/** What no direct file takes: memory, offset and length that are no multiples, to be written and to be read. */
+async function expectMisalignedRefused(file: VirtualFile, { io, environment }: Disk): Promise<void> {
+  const { arena } = environment;
+  const block = file.alignmentBytes;
+  using source = frozen(arena, Buffer.alloc(2 * block));
+  using shifted = source.slice(1, 1 + block);
+  using short = source.slice(0, 100);
+  using whole = source.slice(0, block);
+  using target = arena.alloc(2 * block);
+  using behind = arena.alloc(2 * block);
+  behind.fill(0, 1);
+  const before = io.statistics().io;
+  const wrong: readonly [string, () => Promise<unknown>][] = [
+    ["address", () => file.writeAllAt(shifted, 0)],
+    ["offset", () => file.writeAllAt(whole, 100)],
+    ["length", () => file.writeAllAt(short, 0)],
+    ["address", () => file.readAt(behind, 0, block)],
+    ["offset", () => file.readAt(target, 100, block)],
+    ["length", () => file.readAt(target, 0, 100)],
+  ];
+  for (const [what, call] of wrong)
+    await expect(call()).rejects.toMatchObject({ code: "ERR_FILE_ALIGNMENT", what });
+  expect(io.statistics().io, "nothing was issued").toEqual(before);
+}
+
+// Aim: what the kernel does not notice at holes is noticed. Method: a file that is nothing but a hole, and the end of it.
+test.skipIf(alignment === null)("alignment is checked at holes, too", async () => {
+  await using disk = openDisk(2, alignment ?? 0);
+  const path = join(disk.directory, "file");
+  await using file = await VirtualFile.open(path, { ...WRITE, direct: "require" }, disk.environment);
+  await file.setLength(MiB);
+  await expectMisalignedRefused(file, disk);
+  await file.setLength(0);
+  await expectMisalignedRefused(file, disk);
+  expect(await file.size()).toBe(0);
+});
+
 // Aim: a file system that would take everything gets nothing misaligned. Method: tmpfs.
 test.skipIf(!existsSync("/dev/shm"))("alignment is checked on tmpfs, too", async () => {
   await using disk = openDisk(2, 4096, "/dev/shm");
   const path = join(disk.directory, "file");
-  const file = await VirtualFile.open(path, { ...WRITE, direct: "prefer" }, disk.environment);
-  using source = frozen(disk.environment.arena, Buffer.alloc(4096));
-  using short = source.slice(0, 100);
-  if (file.isDirect)
-    await expect(file.writeAllAt(short, 0)).rejects.toMatchObject({ code: "ERR_FILE_ALIGNMENT" });
-  else await file.writeAllAt(short, 0);
+  await using file = await VirtualFile.open(path, { ...WRITE, direct: "prefer" }, disk.environment);
+  if (file.isDirect) await expectMisalignedRefused(file, disk);
+  else {
+    using short = frozen(disk.environment.arena, Buffer.alloc(100));
+    await file.writeAllAt(short, 0);
+  }
   expect(readFileSync(path).length).toBe(file.isDirect ? 0 : 100);
-  await file.close();
 });

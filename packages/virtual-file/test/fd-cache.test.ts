@@ -42,6 +42,29 @@ test("many files are read at once through two slots", async () => {
   expect([world.engine.openNow, world.environment.descriptors.stats.open]).toEqual([0, 0]);
 });
 
+// Aim: files that are opened again are the same files. Method: one that was made and cut, and a hundred readers of another one,
+// read in an order of their own; the first one in between.
+test("a hundred files share ten descriptors in any order", async () => {
+  const world = createWorld({ descriptors: new FdCache(10) });
+  const { engine, arena, environment } = world;
+  engine.put("/d/made", "must go");
+  engine.put("/d/read", "read");
+  const made = await VirtualFile.open("/d/made", { ...WRITE, truncate: true }, environment);
+  using content = frozen(arena, "made");
+  await made.writeAllAt(content, 0);
+  const readers: VirtualFile[] = [];
+  for (let index = 0; index < 100; index++) readers.push(await VirtualFile.open("/d/read", {}, environment));
+  for (let index = 0; index < 100; index++) {
+    // 37 and 100 have no common divisor, so that each has its turn.
+    expect(await readText(world, readers[(37 * index + 11) % 100] as VirtualFile)).toBe("read");
+    if (index % 20 === 0) expect(await readText(world, made)).toBe("made");
+  }
+  expect([engine.openMax, environment.descriptors.stats.open]).toEqual([10, 10]);
+  expect(environment.descriptors.stats.reopens).toBeGreaterThan(90);
+  await Promise.all([made, ...readers].map((file) => file.close()));
+  expect(engine.openNow).toBe(0);
+});
+
 // Aim: what was used lately stays. Method: three slots; one file is read between the opens of others.
 test("the clock spares what was used since it came by", async () => {
   const world = createWorld({ descriptors: new FdCache(3) });

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { IoEngine } from "@millrace/aio";
 import { createFileEngine, createTempFile, FdCache } from "@millrace/virtual-file";
 
-await using io = IoEngine.create();
+await using io = IoEngine.create(); // io_uring, or worker threads where it is not to be had
 const environment = { engine: createFileEngine(io), arena: io.arena, descriptors: new FdCache(100) };
 
 await using temporary = await createTempFile(tmpdir(), "pages-", environment); // or VirtualFile.open
