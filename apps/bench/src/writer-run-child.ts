@@ -82,10 +82,12 @@ const openSonicBoom: OpenSink = async ({ path, bufferBytes, preallocated }) => {
     minLength: bufferBytes,
     maxWrite: 2 * bufferBytes,
   });
+  // Its types know of strings only.
+  const buffers = sonic as unknown as { write(chunk: Buffer): boolean };
   return {
     async writeAll(chunks, count) {
       for (let index = 0, at = 0; index < count; index += 1, at = at + 1 === chunks.length ? 0 : at + 1) {
-        sonic.write(chunks[at] as Buffer);
+        buffers.write(chunks[at] as Buffer);
       }
       sonic.flushSync();
     },
