@@ -1,29 +1,30 @@
 /**
- * One run of I/O in a process of its own: what is asked for, what comes out, and how it is started.
- *
- * A process for each run, as fio has one: the processor time of the process, kernel workers of its ring included, is
- * then the run's and nobody else's. The program is this one, called with a first argument that no user needs; what it is
- * to do and what it did travel as JSON.
+ * One run of I/O in a process of its own: what is asked for, and what comes out.
  */
-import { spawn } from "node:child_process";
-
+import { runChild } from "./child-run.js";
 import type { Sample } from "./contest.js";
-import { BenchError } from "./errors.js";
-import { benchProgram } from "./repository.js";
 
 /** First argument of the process that does a run. */
 export const IO_RUN_ARGUMENT = "internal-io-run";
 /** A run that takes longer than this hangs. */
 const TIMEOUT_MS = 30_000;
-const OUTPUT_KEPT = 4000;
 /** A run that used less than a clock tick can tell used this much. */
 const CORES_MIN = 0.001;
 
 /**
- * Who does the I/O: the callbacks or the promises of an engine, or `fs.promises`; reads, or durable writes of a log one
- * after the other.
+ * Who does the I/O. Reads: the callbacks or the promises of an engine, or `fs.promises`. Durable writes of a log, one after
+ * the other: an engine's file, `fs.promises`, or a `VirtualFile`. Durable writes of a log by a `WalWriter`: whole pieces, several
+ * in flight, or the records of clients who each wait for their commit.
  */
-export type IoDriver = "raw" | "promise" | "fs-promises" | "log" | "fs-promises-log";
+export type IoDriver =
+  | "raw"
+  | "promise"
+  | "fs-promises"
+  | "log"
+  | "fs-promises-log"
+  | "virtual-file-log"
+  | "wal-stream"
+  | "group-commit";
 
 /** What a run does. */
 export interface IoRunSpec {
@@ -32,6 +33,8 @@ export interface IoRunSpec {
   readonly fileBytes: number;
   readonly blockBytes: number;
   readonly queueDepth: number;
+  /** Of "group-commit". */
+  readonly clients: number;
   readonly order: "random" | "sequential";
   readonly direct: boolean;
   /** Of an engine. */
@@ -62,6 +65,7 @@ export interface IoRunOutcome {
 export const IO_RUN_DEFAULTS = {
   blockBytes: 8192,
   queueDepth: 1,
+  clients: 1,
   order: "random",
   direct: true,
   method: "io_uring",
@@ -90,23 +94,43 @@ export function ioSamples(figures: {
   ];
 }
 
+const NODE_DRIVERS: ReadonlySet<IoDriver> = new Set<IoDriver>(["fs-promises", "fs-promises-log"]);
+/** Those that write. */
+export const LOG_DRIVERS: ReadonlySet<IoDriver> = new Set<IoDriver>([
+  "log",
+  "fs-promises-log",
+  "virtual-file-log",
+  "wal-stream",
+  "group-commit",
+]);
+
+/** Whether @millrace/aio does the I/O. */
+export function isEngineDriver(driver: IoDriver): boolean {
+  return !NODE_DRIVERS.has(driver);
+}
+
 /** The command of a run, for its row. */
 export function ioRunCommand(spec: IoRunSpec): string {
-  const flags = [
-    spec.direct ? "O_DIRECT" : "page cache",
-    `${spec.blockBytes / 1024} KiB`,
-    `QD${spec.queueDepth}`,
-  ];
+  const isEngine = isEngineDriver(spec.driver);
   const api = {
     raw: "IoFile.readRaw",
     promise: "IoFile.read",
     "fs-promises": "FileHandle.read of node:fs/promises",
     log: "IoFile.write, O_DSYNC",
     "fs-promises-log": "FileHandle.write and datasync of node:fs/promises",
+    "virtual-file-log": "VirtualFile.writeAllAt and sync",
+    "wal-stream": "WalWriter.start and flushAsync, O_DSYNC",
+    "group-commit": `WalWriter.start and flushAsync, O_DSYNC, one flush in flight; ${spec.clients} clients with records of 256 bytes`,
   }[spec.driver];
-  const isNode = spec.driver === "fs-promises" || spec.driver === "fs-promises-log";
-  const method = isNode ? [] : [`method ${spec.method}`, ...(spec.busyPoll ? ["busyPoll"] : [])];
-  return `${api} (${[...method, ...flags, ...(spec.hugePages || isNode ? [] : ["4 KiB pages"])].join(", ")})`;
+  const parts = [
+    ...(isEngine ? [`method ${spec.method}`] : []),
+    ...(isEngine && spec.busyPoll ? ["busyPoll"] : []),
+    spec.direct ? "O_DIRECT" : "page cache",
+    `${spec.driver === "group-commit" ? "pages of " : ""}${spec.blockBytes / 1024} KiB`,
+    ...(spec.driver === "group-commit" ? [] : [`QD${spec.queueDepth}`]),
+    ...(spec.hugePages || !isEngine ? [] : ["4 KiB pages"]),
+  ];
+  return `${api} (${parts.join(", ")})`;
 }
 
 /**
@@ -115,31 +139,12 @@ export function ioRunCommand(spec: IoRunSpec): string {
  * @throws {BenchError} ERR_BENCH_PROGRAM: it failed or hung
  */
 export async function runIoProcess(spec: IoRunSpec): Promise<IoRunOutcome> {
-  const profiling = process.execArgv.filter((option) => /^--(cpu|heap)-prof/.test(option));
-  const child = spawn(
-    process.execPath,
-    [...profiling, benchProgram(), IO_RUN_ARGUMENT, JSON.stringify(spec)],
-    {
-      stdio: ["ignore", "pipe", "pipe"],
-      timeout: TIMEOUT_MS,
-      killSignal: "SIGKILL",
-    },
-  );
-  let [printed, complained] = ["", ""];
-  child.stdout.on("data", (chunk: Buffer) => (printed += chunk.toString("utf8")));
-  child.stderr.on("data", (chunk: Buffer) => {
-    complained = (complained + chunk.toString("utf8")).slice(-OUTPUT_KEPT);
+  return await runChild({
+    argument: IO_RUN_ARGUMENT,
+    spec,
+    command: ioRunCommand(spec),
+    timeoutMs: TIMEOUT_MS,
   });
-  const ended = await new Promise<string>((resolve) => {
-    child.once("error", (error) => resolve(error.message));
-    child.once("close", (code, signal) => resolve(code === null ? String(signal) : `code ${code}`));
-  });
-  // What has printed its result has done its work, however it ended.
-  const line = printed.split("\n").find((text) => text.startsWith("{"));
-  if (line === undefined) {
-    throw new BenchError("ERR_BENCH_PROGRAM", `${ioRunCommand(spec)} ended (${ended}): ${complained}`);
-  }
-  return JSON.parse(line) as IoRunOutcome;
 }
 
 /** The samples of a run. */

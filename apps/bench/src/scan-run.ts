@@ -4,22 +4,19 @@
  * A process for each run, as a server would have one, so that its processor time is the scan's. Code has been compiled before, by
  * scans of the same pages through another pool; the pool is empty when the clock starts. Every page is looked at here.
  */
-import { spawn } from "node:child_process";
-
 import { BufferManager, BufferPool, segmentedFiles } from "@millrace/buffer-manager";
 import type { Relation } from "@millrace/buffer-manager";
 import { ReadStream, STREAM_FLAG } from "@millrace/read-stream";
 
+import { runChild } from "./child-run.js";
 import type { Sample } from "./contest.js";
 import { BenchError } from "./errors.js";
 import { ioSamples } from "./io-run.js";
 import { PAGE_BYTES } from "./pool-ground.js";
-import { benchProgram } from "./repository.js";
 
 /** First argument of the process that does a scan. */
 export const SCAN_RUN_ARGUMENT = "internal-scan-run";
 const TIMEOUT_MS = 60_000;
-const OUTPUT_KEPT = 4000;
 const WARM_UP_PASSES = 3;
 /** Frames from one that is emptied to the next; a prime, so that each has its turn. */
 const AGE_STRIDE = 7919;
@@ -158,26 +155,13 @@ export function scanCommand(spec: ScanSpec): string {
  * @throws {BenchError} ERR_BENCH_PROGRAM: it failed or hung
  */
 export async function runScan(spec: ScanSpec, unit: "MB/s" | "M blocks/s"): Promise<Sample[]> {
-  const profiling = process.execArgv.filter((option) => /^--(cpu|heap)-prof/.test(option));
-  const child = spawn(
-    process.execPath,
-    [...profiling, benchProgram(), SCAN_RUN_ARGUMENT, JSON.stringify(spec)],
-    { stdio: ["ignore", "pipe", "pipe"], timeout: TIMEOUT_MS, killSignal: "SIGKILL" },
-  );
-  let [printed, complained] = ["", ""];
-  child.stdout.on("data", (chunk: Buffer) => (printed += chunk.toString("utf8")));
-  child.stderr.on("data", (chunk: Buffer) => {
-    complained = (complained + chunk.toString("utf8")).slice(-OUTPUT_KEPT);
+  const outcome = await runChild<ScanOutcome>({
+    argument: SCAN_RUN_ARGUMENT,
+    spec,
+    command: scanCommand(spec),
+    timeoutMs: TIMEOUT_MS,
   });
-  const ended = await new Promise<string>((resolve) => {
-    child.once("error", (error) => resolve(error.message));
-    child.once("close", (code, signal) => resolve(code === null ? String(signal) : `code ${code}`));
-  });
-  const line = printed.split("\n").find((text) => text.startsWith("{"));
-  if (line === undefined) {
-    throw new BenchError("ERR_BENCH_PROGRAM", `${scanCommand(spec)} ended (${ended}): ${complained}`);
-  }
-  const { blocks, seconds, cpuSeconds, checksum } = JSON.parse(line) as ScanOutcome;
+  const { blocks, seconds, cpuSeconds, checksum } = outcome;
   const rate = unit === "MB/s" ? (blocks * PAGE_BYTES) / 1e6 / seconds : blocks / 1e6 / seconds;
   return ioSamples({ rate, coresUsed: cpuSeconds / seconds, checksum, details: {} });
 }

@@ -1,7 +1,7 @@
 /**
  * Who takes part in the suites of block I/O: fio's jobs and this program's runs, on the files of one work directory.
  */
-import { constants, openSync, closeSync } from "node:fs";
+import { closeSync, constants, openSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
 import { probeUring } from "@millrace/io-uring";
@@ -9,8 +9,15 @@ import { probeUring } from "@millrace/io-uring";
 import type { MaybeContestant } from "../available.js";
 import { FIO_HINT, fioCommand, fioVersion, runFio } from "../fio.js";
 import { reserveHugePages } from "../huge-pages.js";
-import { IO_RUN_DEFAULTS, ioRunCommand, runIoProcess, samplesOfRun } from "../io-run.js";
-import type { IoDriver, IoRunSpec } from "../io-run.js";
+import {
+  IO_RUN_DEFAULTS,
+  ioRunCommand,
+  isEngineDriver,
+  LOG_DRIVERS,
+  runIoProcess,
+  samplesOfRun,
+} from "../io-run.js";
+import type { IoRunSpec } from "../io-run.js";
 import { warmPageCache, writeNumberedFile } from "../numbered-file.js";
 
 const MIB: number = 2 ** 20;
@@ -42,21 +49,32 @@ export interface Ground extends Disposable {
   };
 }
 
-function directProblem(path: string): string | undefined {
+/** Why there is no direct I/O in a directory; undefined if there is. */
+export function directProblem(directory: string): string | undefined {
+  const path = join(directory, "direct");
   try {
-    closeSync(openSync(path, constants.O_RDONLY | constants.O_DIRECT));
+    closeSync(openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_DIRECT));
+    rmSync(path);
     return undefined;
   } catch (error) {
     return `no direct I/O in this directory: ${error instanceof Error ? error.message : String(error)}`;
   }
 }
 
-/** Makes the files, and looks for what is needed. */
-export function prepareGround(directory: string, quick: boolean): Ground {
+/**
+ * Makes the files, and looks for what is needed.
+ *
+ * @param files which of them
+ */
+export function prepareGround(
+  directory: string,
+  quick: boolean,
+  files: readonly ("blocks" | "log")[] = ["blocks", "log"],
+): Ground {
   const sizes = quick ? QUICK : FULL;
   const [path, logPath] = [join(directory, "blocks"), join(directory, "log")];
-  writeNumberedFile(path, sizes.fileBytes);
-  writeNumberedFile(logPath, sizes.logBytes);
+  if (files.includes("blocks")) writeNumberedFile(path, sizes.fileBytes);
+  if (files.includes("log")) writeNumberedFile(logPath, sizes.logBytes);
   const uring = probeUring();
   const hugePages = reserveHugePages(!quick);
   return {
@@ -67,15 +85,11 @@ export function prepareGround(directory: string, quick: boolean): Ground {
     fio: fioVersion(),
     missing: {
       uring: uring.available ? undefined : `no io_uring here: ${uring.reason ?? uring.code ?? "unknown"}`,
-      direct: directProblem(path),
+      direct: directProblem(directory),
       hugePages: hugePages.refused,
     },
     [Symbol.dispose]: () => hugePages[Symbol.dispose](),
   };
-}
-
-function isLog(driver: IoDriver): boolean {
-  return driver === "log" || driver === "fs-promises-log";
 }
 
 /** A run of this program. */
@@ -86,16 +100,15 @@ export function ioRun(
 ): MaybeContestant {
   const { path, logPath, sizes, missing } = ground;
   const { warmUpMs, timedMs } = sizes;
-  const file = isLog(wish.driver)
+  const file = LOG_DRIVERS.has(wish.driver)
     ? { path: logPath, fileBytes: sizes.logBytes }
     : { path, fileBytes: sizes.fileBytes };
   const spec: IoRunSpec = { ...IO_RUN_DEFAULTS, ...file, warmUpMs, timedMs, ...wish };
-  const isEngine = spec.driver !== "fs-promises" && spec.driver !== "fs-promises-log";
   return {
     name,
     command: ioRunCommand(spec),
     missing:
-      (isEngine && spec.method === "io_uring" ? missing.uring : undefined) ??
+      (isEngineDriver(spec.driver) && spec.method === "io_uring" ? missing.uring : undefined) ??
       (spec.direct ? missing.direct : undefined),
     async run() {
       if (!spec.direct) warmPageCache(spec.path);

@@ -11,6 +11,8 @@ import { decodeSuite } from "./decode.js";
 import { memorySuite } from "./memory.js";
 import { poolSuite } from "./pool.js";
 import { scanSuite } from "./scan.js";
+import { walWriteSuite } from "./wal-write.js";
+import { writerSuite } from "./writer.js";
 
 export const SUITES: readonly Suite[] = [
   checksumSuite,
@@ -18,6 +20,8 @@ export const SUITES: readonly Suite[] = [
   memorySuite,
   poolSuite,
   aioSuite,
+  writerSuite,
+  walWriteSuite,
   scanSuite,
   decodeSuite,
   acceptorSuite,

@@ -1,18 +1,22 @@
 /**
- * `channel`: values between two async functions of one thread (goal G15).
+ * `channel`: values between two async functions of one thread (goal G15), and between two threads (goal G16).
  *
- * Four ways to use the same channel of @millrace/duplex, from no promise at all to one await on each side of each value,
- * against the platform's own TransformStream and MessageChannel. Every contestant moves the numbers 1 to n in order and
- * adds up what arrives; all sums must agree. Only the processor takes part, so best rounds are judged.
+ * Ways to use the channels of @millrace/duplex, from no promise at all to one await on each side of each value, against
+ * what the platform has: TransformStream, MessageChannel, EventEmitter. Every contestant moves the numbers 1 to n in order
+ * and adds up what arrives; slices must agree. Only the processor takes part, so best rounds are judged.
  */
+import { EventEmitter, on } from "node:events";
 import { MessageChannel } from "node:worker_threads";
 
-import { channel, CLOSED } from "@millrace/duplex";
+import { channel, CLOSED, duplex } from "@millrace/duplex";
+import type { DuplexEnd } from "@millrace/duplex";
 
 import type { Contestant, RowSpec, Sample } from "../contest.js";
 import { fastestSlice, FULL_SLICES, QUICK_SLICES } from "../cpu-run.js";
+import { runGroups } from "../available.js";
 import type { BenchContext, Suite } from "../suite.js";
 import { runContest } from "../suite.js";
+import { betweenThreads, thereAndBack } from "./channel-shared.js";
 
 const CAPACITY = 128;
 /** Messages that a MessageChannel gets before the sender waits for the receiver, so that its queue stays bounded. */
@@ -56,6 +60,50 @@ async function moveHybrid(count: number): Promise<number> {
   }
   const [, sum] = await Promise.all([send(), receive()]);
   return sum;
+}
+
+/** Both ends of a duplex send and receive at once, half of the values each way, and wait only when they must. */
+async function moveDuplex(count: number): Promise<number> {
+  const ends = duplex<number>(CAPACITY);
+  const half = count / 2;
+  async function send(end: DuplexEnd<number, number>): Promise<void> {
+    for (let next = 1; next <= half; next += 1) if (end.trySend(next) !== "sent") await end.send(next);
+  }
+  async function receive({ rx }: DuplexEnd<number, number>): Promise<number> {
+    let sum = 0;
+    for (let got = 0; got < half; got += 1) {
+      const value = rx.tryRecv() ?? (await rx.recv());
+      if (value !== CLOSED) sum = mix(sum, value);
+    }
+    return sum;
+  }
+  const [, , one, other] = await Promise.all([...ends.map(send), ...ends.map(receive)]);
+  return mix(one ?? 0, other ?? 0);
+}
+
+/** The platform's iterator of events, which has no bound: the sender waits for each batch to arrive. */
+async function moveEvents(count: number): Promise<number> {
+  const emitter = new EventEmitter();
+  const values = on(emitter, "value");
+  let hasArrived: () => void = () => undefined;
+  async function send(): Promise<void> {
+    for (let next = 1; next <= count; next += 1) {
+      emitter.emit("value", next);
+      if (next % CAPACITY === 0) await new Promise<void>((resolve) => (hasArrived = resolve));
+    }
+  }
+  async function receive(): Promise<number> {
+    let sum = 0;
+    for await (const [value] of values as AsyncIterable<[number]>) {
+      sum = mix(sum, value);
+      if (value === count) break;
+      if (value % CAPACITY === 0) hasArrived();
+    }
+    return sum;
+  }
+  const receiving = receive();
+  await Promise.race([send(), receiving]);
+  return await receiving;
 }
 
 /** Two async functions that await every single call. */
@@ -137,6 +185,7 @@ function contestant(
   };
 }
 
+/** Rows within a thread. */
 function rowSpecs(): RowSpec[] {
   const shared = {
     id: "G15",
@@ -178,12 +227,28 @@ function rowSpecs(): RowSpec[] {
       reference: "MessageChannel",
       candidate: "always await",
     },
+    {
+      ...shared,
+      name: "always await, compared with events.on",
+      question: "What do two async functions reach, compared with the iterator of an EventEmitter?",
+      reference: "events.on",
+      candidate: "always await",
+    },
+    {
+      ...shared,
+      name: "a duplex, both ways at once",
+      question: "What does a duplex reach that is used in both directions, compared with an EventEmitter?",
+      reference: "events.on",
+      candidate: "duplex",
+      gate: { rate: 20 },
+      goal: { rate: 50 },
+    },
   ];
 }
 
 async function run(context: BenchContext): ReturnType<Suite["run"]> {
   const { quick } = context;
-  const rows = await runContest(
+  const within = await runContest(
     context,
     [
       contestant(
@@ -200,6 +265,13 @@ async function run(context: BenchContext): ReturnType<Suite["run"]> {
         50_000,
         moveMessageChannel,
       ),
+      contestant(
+        quick,
+        "events.on",
+        `for await of events.on(emitter), ${CAPACITY} events in flight`,
+        50_000,
+        moveEvents,
+      ),
       contestant(quick, "sync", `channel(${CAPACITY}): trySend, tryRecv`, 2_000_000, moveSync),
       contestant(
         quick,
@@ -215,20 +287,29 @@ async function run(context: BenchContext): ReturnType<Suite["run"]> {
         200_000,
         moveAwaiting,
       ),
+      contestant(
+        quick,
+        "duplex",
+        `duplex(${CAPACITY}), both ways: trySend else await send, tryRecv else await recv`,
+        1_000_000,
+        moveDuplex,
+      ),
     ],
     rowSpecs(),
   );
+  const between = await runGroups(context, [betweenThreads(quick), thereAndBack(quick)]);
   const { timed } = quick ? QUICK_SLICES : FULL_SLICES;
   return {
     method: [
-      `numbers 1 to n through one channel in one thread, a checksum of what arrives; fastest of ${timed} slices a run`,
+      `numbers 1 to n through one channel, a checksum of what arrives; fastest of ${timed} slices a run`,
     ],
-    rows,
+    rows: [...within, ...between.rows],
   };
 }
 
 export const channelSuite: Suite = {
   name: "channel",
-  question: "How many values a second pass between two async functions of one thread?",
+  question:
+    "How many values a second pass between two async functions of one thread, and between two threads?",
   run,
 };

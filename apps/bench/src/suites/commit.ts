@@ -34,6 +34,8 @@ const QUICK_TRANSACTIONS = 20;
 const CATCH_UP_MS = 60_000;
 const CATCH_UP_POLL_MS = 20;
 const RECEIVER = "bench_receivewal";
+/** From this version on pg_stat_wal has no count of syncs. */
+const PG_STAT_WAL_WITHOUT_SYNC = 18;
 
 const SETTINGS = {
   wal_level: "replica",
@@ -53,6 +55,55 @@ interface Mode {
   /** The standby's application name; none: nobody is waited for. */
   readonly standby?: string;
   readonly start?: () => Promise<Program>;
+  /** Those that write the WAL, as far as they tell how often they do. */
+  readonly acceptors?: readonly AcceptorProcess[];
+}
+
+const DURABLE_WRITES = /^safekeeper_wal_durable_writes_total (\d+)/m;
+
+/** How often the acceptors have made WAL durable, on an average. */
+async function durableWrites(acceptors: readonly AcceptorProcess[]): Promise<number> {
+  const counts = await Promise.all(
+    acceptors.map(async ({ http }) => {
+      const text = await (await fetch(`${http}/metrics`)).text();
+      const found = DURABLE_WRITES.exec(text)?.[1];
+      if (found === undefined)
+        throw new BenchError("ERR_BENCH_WORK", "an acceptor does not count its writes");
+      return Number(found);
+    }),
+  );
+  return counts.reduce((sum, count) => sum + count, 0) / counts.length;
+}
+
+/** How often PostgreSQL has made WAL durable itself: each time is a batch of commits. Undefined where it keeps that elsewhere. */
+async function flushes(connection: ClientConnection, major: number): Promise<number | undefined> {
+  return major >= PG_STAT_WAL_WITHOUT_SYNC
+    ? undefined
+    : Number(await scalar(connection, "select wal_sync from pg_stat_wal"));
+}
+
+/** Runs the load, and notes how many durable writes of an acceptor it took. */
+async function runCounted(
+  cluster: PostgresCluster,
+  connection: ClientConnection,
+  load: Load,
+  acceptors: readonly AcceptorProcess[] | undefined,
+): Promise<Sample> {
+  if (acceptors === undefined) return await runLoad(cluster, load);
+  const { major } = cluster.installation;
+  const [writes, batches] = [await durableWrites(acceptors), await flushes(connection, major)];
+  const sample = await runLoad(cluster, load);
+  const [writesAfter, batchesAfter] = [await durableWrites(acceptors), await flushes(connection, major)];
+  const commits = Number.parseInt(sample.checksum, 10);
+  const written = writesAfter - writes;
+  const details = {
+    ...sample.details,
+    durableWritesPerCommit: written / commits,
+    ...(batches === undefined || batchesAfter === undefined
+      ? {}
+      : { durableWritesPerBatch: written / (batchesAfter - batches) }),
+  };
+  return { ...sample, details };
 }
 
 function loads(quick: boolean): Load[] {
@@ -107,7 +158,9 @@ async function runMode(cluster: PostgresCluster, mode: Mode, quick: boolean): Pr
       }
       if (!quick) await runLoad(cluster, { clients: Math.max(...CLIENT_COUNTS), seconds: WARM_UP_SECONDS });
       const samples: Sample[] = [];
-      for (const load of loads(quick)) samples.push(await runLoad(cluster, load));
+      for (const load of loads(quick)) {
+        samples.push(await runCounted(cluster, connection, load, mode.acceptors));
+      }
       if (standby !== undefined && !(await isCaughtUp(connection, standby))) {
         throw new BenchError("ERR_BENCH_WORK", `${mode.name}: acknowledged commits are not with the standby`);
       }
@@ -142,6 +195,7 @@ function modesOf(cluster: PostgresCluster, directory: string, acceptors: readonl
       name: `millrace-${count}`,
       command: `millrace bridge and ${count} × millrace acceptor`,
       standby: name,
+      acceptors: used,
       start: () =>
         startBridge({
           postgresUrl: cluster.url(),
