@@ -15,7 +15,10 @@ export interface BufferedWriterOptions {
   readonly alignment: number;
   /** Where in the file the first byte goes; a multiple of `alignment`, 0 by default. */
   readonly startOffset?: number;
-  /** Segments that may be on their way when a write returns; 1 by default. There is a buffer more. */
+  /**
+   * Segments that may be on their way when a write returns, and writes of them in flight; 1 by default. There is a buffer
+   * more. A fast disk wants 3 and more.
+   */
   readonly queueDepth?: number;
   /** Owned buffers from this length on are not copied, where their place allows it; `capacity` by default. */
   readonly bypassMin?: number;

@@ -2,8 +2,8 @@
  * What is between a writer and its file: segments on their way, the background that writes them, buffers that come back.
  *
  * Stopping is final and has one error, that of the first who stops: a cancellation, a failure, an abandonment. It ends every
- * wait here and keeps the background from starting anything; a write that is in the kernel's hands is waited for by
- * `drained`, and confirms if it succeeds. Segments that are left stay readable until `release`.
+ * wait here and keeps the background from starting anything; writes in the kernel's hands are waited for by `drained`,
+ * and confirm if they succeed. Segments that are left stay readable until `release`.
  */
 import type { AlignedArena, IoBuffer, IoBufferMut } from "@millrace/aligned-buffers";
 import { CLOSED, duplex } from "@millrace/duplex";
@@ -153,18 +153,21 @@ export class Pipeline {
   }
 
   /** The background. Never rejects. */
-  async #flush(end: DuplexEnd<Returned, Segment>): Promise<void> {
-    const { probe } = this.#options;
-    const onConfirmed = (): void => {
-      this.flushes += 1;
-      this.segments.confirm();
-    };
-    try {
-      const write = ({ buffer, offset }: Segment): Promise<void> => this.#file.writeAllAt(buffer, offset);
-      await runFlush({ write, end, retry: this.#retry, probe, onConfirmed });
-    } catch (error) {
-      if (error !== this.failure) this.poison(error);
-    }
+  #flush(end: DuplexEnd<Returned, Segment>): Promise<void> {
+    return runFlush({
+      write: ({ buffer, offset }) => this.#file.writeAllAt(buffer, offset),
+      depth: this.#queueDepth,
+      end,
+      retry: this.#retry,
+      probe: this.#options.probe,
+      onConfirmed: () => {
+        this.flushes += 1;
+        this.segments.confirm();
+      },
+      onFailed: (error) => {
+        if (error !== this.failure) this.poison(error);
+      },
+    });
   }
 
   #takeBack(): void {

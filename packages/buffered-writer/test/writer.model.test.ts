@@ -15,9 +15,16 @@ import { errno, FakeClock, FakeFile } from "./fake-file.js";
 const SEEDS = Number(process.env["WRITER_SEEDS"] ?? 20);
 const ALIGNMENT = 512;
 
+type Finish = (error?: Error) => void;
+
 /** The file finishes an operation when it is told to, and then succeeds, fails for a while, or fails for good. */
 class SteppedFile extends FakeFile {
-  readonly waiting: ((error?: Error) => void)[] = [];
+  readonly #waiting: Finish[] = [];
+
+  /** Takes an operation in flight to finish it: the oldest, or as old as said. */
+  take(age: number = 0): Finish | undefined {
+    return this.#waiting.splice(age % Math.max(this.#waiting.length, 1), 1)[0];
+  }
 
   override async writeAllAt(...input: Parameters<FakeFile["writeAllAt"]>): Promise<void> {
     await this.#step();
@@ -31,7 +38,7 @@ class SteppedFile extends FakeFile {
 
   async #step(): Promise<void> {
     await new Promise<void>((resolve, reject) => {
-      this.waiting.push((error) => (error === undefined ? resolve() : reject(error)));
+      this.#waiting.push((error) => (error === undefined ? resolve() : reject(error)));
     });
   }
 }
@@ -42,8 +49,12 @@ type Step =
       readonly length: number;
       readonly skip: number | undefined;
     }
-  | { readonly kind: "finish"; readonly count: number }
-  | { readonly kind: "retry" | "turn" | "hold" | "drop" | "cancel" | "fail" };
+  | { readonly kind: "finish"; readonly count: number; readonly which: number }
+  | { readonly kind: "retry" | "fail"; readonly which: number }
+  | { readonly kind: "turn" | "hold" | "drop" | "cancel" };
+
+/** Which of the operations in flight, by their age. */
+const which = fc.nat(2);
 
 const lengths = fc.oneof(fc.nat(20), fc.nat(3 * ALIGNMENT), fc.nat(12 * ALIGNMENT));
 const step: fc.Arbitrary<Step> = fc.oneof(
@@ -58,13 +69,16 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   },
   {
     weight: 15,
-    arbitrary: fc.record({ kind: fc.constant("finish" as const), count: fc.integer({ min: 1, max: 4 }) }),
+    arbitrary: fc.record({
+      kind: fc.constant("finish" as const),
+      count: fc.integer({ min: 1, max: 4 }),
+      which,
+    }),
   },
-  {
-    weight: 8,
-    arbitrary: fc.constantFrom<Step>({ kind: "retry" }, { kind: "turn" }, { kind: "hold" }, { kind: "drop" }),
-  },
-  { weight: 1, arbitrary: fc.constantFrom<Step>({ kind: "cancel" }, { kind: "fail" }) },
+  { weight: 3, arbitrary: fc.record({ kind: fc.constant("retry" as const), which }) },
+  { weight: 6, arbitrary: fc.constantFrom<Step>({ kind: "turn" }, { kind: "hold" }, { kind: "drop" }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("fail" as const), which }) },
+  { weight: 1, arbitrary: fc.constant<Step>({ kind: "cancel" }) },
 );
 const modes = fc.constantFrom<ShutdownMode>(
   "dropTail",
@@ -98,6 +112,7 @@ class World {
 
   constructor(shape: { capacity: number; queueDepth: number; startOffset: number; bypassMin: number }) {
     this.startOffset = shape.startOffset;
+    this.file.depth = shape.queueDepth;
     this.writer = new BufferedWriter(this.file, this.arena, {
       ...shape,
       alignment: ALIGNMENT,
@@ -118,9 +133,9 @@ class World {
     if (step.kind === "write" || step.kind === "owned") this.#write(step);
     else if (step.kind === "tryWrite") this.#tryWrite(step.length);
     else if (step.kind === "finish")
-      for (let left = step.count; left > 0; left--) this.file.waiting.shift()?.();
-    else if (step.kind === "retry") this.file.waiting.shift()?.(errno("ENOSPC"));
-    else if (step.kind === "fail") this.#fail();
+      for (let left = step.count; left > 0; left--) this.file.take(step.which)?.();
+    else if (step.kind === "retry") this.file.take(step.which)?.(errno("ENOSPC"));
+    else if (step.kind === "fail") this.#fail(step.which);
     else if (step.kind === "cancel") this.#cancel();
     else if (step.kind === "hold") this.#hold();
     else if (step.kind === "drop") this.#shares.shift()?.share[Symbol.dispose]();
@@ -159,8 +174,8 @@ class World {
     }
   }
 
-  #fail(): void {
-    const finish = this.file.waiting.shift();
+  #fail(age: number): void {
+    const finish = this.file.take(age);
     if (finish === undefined) return;
     this.hasFailed = true;
     finish(errno("EIO"));
@@ -208,7 +223,7 @@ class World {
     const mark = (): void => void (progress.isSettled = true);
     promise.then(mark, mark);
     while (!progress.isSettled) {
-      this.file.waiting.shift()?.();
+      this.file.take()?.();
       await turn();
       if (!progress.isSettled) this.check();
     }

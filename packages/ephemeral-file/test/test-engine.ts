@@ -175,7 +175,8 @@ class MemoryDescriptor implements FileDescriptor {
   async write(source: Uint8Array, offset: number): Promise<number> {
     await this.#check(source, offset);
     const end = offset + source.length;
-    if (end > this.#file.bytes.length) await this.truncate(end);
+    // In one step: a write beside this one must not see the length that was.
+    if (end > this.#file.bytes.length) this.#resize(end);
     this.#file.bytes.set(source, offset);
     return source.length;
   }
@@ -186,9 +187,7 @@ class MemoryDescriptor implements FileDescriptor {
 
   async truncate(length: number): Promise<void> {
     await Promise.resolve();
-    const bytes = new Uint8Array(length);
-    bytes.set(this.#file.bytes.subarray(0, length));
-    this.#file.bytes = bytes;
+    this.#resize(length);
   }
 
   async size(): Promise<number> {
@@ -198,6 +197,12 @@ class MemoryDescriptor implements FileDescriptor {
   async close(): Promise<void> {
     await Promise.resolve();
     this.#isClosed = true;
+  }
+
+  #resize(length: number): void {
+    const bytes = new Uint8Array(length);
+    bytes.set(this.#file.bytes.subarray(0, length));
+    this.#file.bytes = bytes;
   }
 
   async #check({ byteOffset, length }: Uint8Array, offset: number): Promise<void> {
