@@ -25,7 +25,7 @@ const workspaces = ["packages", "apps"].flatMap((group) =>
 export default defineConfig({
   test: {
     projects: [...workspaces, project("repository", ".")],
-    reporters: ["default", "./scripts/closing-line.ts"],
+    reporters: ["default", "./scripts/hang-watch.ts", "./scripts/closing-line.ts"],
     coverage: { provider: "v8", include: ["packages/*/src/**", "apps/*/src/**"] },
   },
 });
