@@ -4,8 +4,11 @@
  * In each cell the issuer gets the distilled result that the row says, `report` raises it, the buffer is free only after
  * its own completion, and nothing hangs. The number of cells is printed, so that a cell which is skipped is seen.
  */
-import { closeSync, openSync, readFileSync } from "node:fs";
-import { constants } from "node:os";
+import { execFileSync } from "node:child_process";
+import { closeSync, mkdtempSync, openSync, readFileSync, readSync, rmSync, writeSync } from "node:fs";
+import { constants, tmpdir } from "node:os";
+import { join } from "node:path";
+import { setImmediate as turn } from "node:timers/promises";
 
 import { afterAll, describe, expect, test } from "vitest";
 
@@ -31,6 +34,8 @@ interface Operation {
 }
 
 const PIECES = 4;
+/** What Linux keeps in a FIFO, unless told otherwise (pipe(7)). */
+const FIFO_BYTES = 65_536;
 const OPERATIONS: readonly Operation[] = [
   { name: "readv, 1 piece", operation: "readv", io: { length: BLOCK_BYTES } },
   { name: "readv, 4 pieces", operation: "readv", io: { length: PIECES * BLOCK_BYTES, pieces: PIECES } },
@@ -188,6 +193,45 @@ describe.each(METHODS)("method %s", (method) => {
       scope.end();
     });
 
+    // Aim: the same in the kernel's hands. Method: the file is a FIFO, empty for a read and full for a write, until the other
+    // end moves. A FIFO cannot be synced, and nothing holds up a sync of a file from outside; method sync is over when
+    // it returns.
+    const isHeldUp = operation.io.sync === undefined && operation.operation.endsWith("v");
+    test.skipIf(method !== "io_uring" || !isHeldUp)(
+      "one that the kernel ends late keeps its handle and its buffer",
+      async () => {
+        cells += 1;
+        await using world = new World(method, options);
+        fillMemory(world);
+        const { backend } = world;
+        using fifo = new Fifo();
+        const isRead = operation.operation === "readv";
+        if (!isRead) fifo.fill();
+        const lease = backend.openLease(fifo.fd);
+        const slot = createIoReturn();
+        const scope = backend.openScope();
+        const handle = backend.acquire(scope, slot);
+        const ref = handle.ref();
+        world.words(0).fill(55);
+        start(handle, lease, operation);
+        expect(await isPendingForAWhile(backend.waitAsync(ref))).toBe(true);
+        expect(backend.done(ref)).toBe(false);
+        expect(slot.result.status).toBe("unknown");
+        expect(backend.table.state(ref.handle)).toBe(HANDLE_STATE.submitted);
+        const other = backend.acquire(scope);
+        expect(other.id).not.toBe(ref.handle);
+        other.release();
+        expect(world.words(0)[0]).toBe(55);
+        if (isRead) fifo.feed(whole(operation));
+        else fifo.drain();
+        await backend.waitAsync(ref);
+        expectWhole(world, slot, operation);
+        if (isRead) expect(world.words(0)[0]).toBe(0);
+        backend.closingFile(lease);
+        scope.end();
+      },
+    );
+
     // Aim: an I/O whose submitter dies ends, with its own result. Method: the submitter is ended right after the start,
     // another thread waits.
     test("the death of its submitter ends it", async () => {
@@ -239,6 +283,45 @@ describe.each(METHODS)("method %s", (method) => {
     });
   });
 });
+
+/** Not settled after two turns of the event loop, in which the ring is looked at. */
+async function isPendingForAWhile(promise: Promise<unknown>): Promise<boolean> {
+  let isSettled = false;
+  void promise.then(() => void (isSettled = true));
+  await turn();
+  await turn();
+  return !isSettled;
+}
+
+/** A FIFO with both ends open. */
+class Fifo implements Disposable {
+  readonly #directory: string = mkdtempSync(join(tmpdir(), "millrace-aio-"));
+  readonly fd: number;
+
+  constructor() {
+    const path = join(this.#directory, "fifo");
+    execFileSync("mkfifo", [path]);
+    this.fd = openSync(path, "r+");
+  }
+
+  feed(bytes: number): void {
+    writeSync(this.fd, new Uint8Array(bytes));
+  }
+
+  /** A further write of any length waits. */
+  fill(): void {
+    this.feed(FIFO_BYTES);
+  }
+
+  drain(): void {
+    expect(readSync(this.fd, new Uint8Array(FIFO_BYTES))).toBe(FIFO_BYTES);
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.fd);
+    rmSync(this.#directory, { recursive: true });
+  }
+}
 
 /**
  * Opens a file under a number that has just been closed. Threads that end meanwhile free lower numbers, which come first.
