@@ -3,6 +3,8 @@
  */
 export { PostgresCluster, freePort } from "./cluster.js";
 export type { ClusterOptions, CreateClusterOptions, StopMode } from "./cluster.js";
+export { writeEveryRecord } from "./every-record.js";
+export type { EveryRecordOptions } from "./every-record.js";
 export { PostgresProcessError } from "./errors.js";
 export type { PostgresProcessErrorCode } from "./errors.js";
 export { findPostgres, postgresOrSkip, SUPPORTED_MAJORS } from "./installation.js";

@@ -4,7 +4,8 @@
  * What it keeps true: `recordEndLsn` is the end of a record whose bytes all arrived, whose checksum is right and
  * whose pages are those of this stream, and every record between the start and it was so too. Nothing depends on how
  * the bytes were cut into chunks. Memory does not depend on the records: the checksum runs along as bytes pass, and
- * only a record's first 64 bytes are kept. After a failure nothing more is accepted until `reset`.
+ * only a record's first 64 bytes are kept, unless whole records are asked for. After a failure nothing more is
+ * accepted until `reset`.
  *
  * The position is a segment's start in two 32-bit halves plus an offset; no bigint and no object is made per record.
  * A record that lies in one page and one chunk is checked where it is (`#takeWholeRecords`), any other passes
@@ -42,7 +43,8 @@ import {
 import { checkPageHeader, isRecordPosition, pageExpectation } from "./page-header.js";
 import type { PageExpectation } from "./page-header.js";
 import { highHalf, isBelow, lowHalf, lsnOf } from "./position.js";
-import { HEAD_BYTES, RecordView } from "./record-visit.js";
+import { RecordParts } from "./record-parts.js";
+import { RecordView } from "./record-visit.js";
 import type { RecordVisit } from "./record-visit.js";
 
 /** Where in the WAL reading begins. */
@@ -66,6 +68,12 @@ export interface WalDecoderOptions {
   /** Default: "record". */
   readonly start?: WalStartMode;
   /**
+   * Whether visitors see all bytes of a record, as `WalRecord` needs. A record in one page and one chunk is shown where
+   * it is; any other is put together in a buffer that grows with what has arrived, never by what a length claims.
+   * Default: false, the first `HEAD_BYTES` only.
+   */
+  readonly wholeRecords?: boolean;
+  /**
    * Sees each complete record, in order, during `feed`. The view is lent for the call. It must not call `feed` or
    * `reset`. If it throws, `feed` throws the same; the decoder then stands behind the record and may be fed from
    * `nextLsn` on.
@@ -78,7 +86,7 @@ export class WalDecoder {
   readonly #segmentBytes: number;
   readonly #timelines: ReadonlySet<number> | undefined;
   readonly #onRecord: ((record: RecordVisit) => void) | undefined;
-  readonly #visit = new RecordView();
+  readonly #visit: RecordView;
   #expected: PageExpectation;
   #error: WalDecodeError | undefined;
 
@@ -93,9 +101,9 @@ export class WalDecoder {
   readonly #pageHeaderView = new DataView(this.#pageHeader.buffer);
   #timelineId = 0;
 
-  // The record at hand, if it is taken in parts: bytes seen (0: none at hand), its length (0: not known yet).
-  readonly #head = new Uint8Array(HEAD_BYTES);
-  readonly #headView = new DataView(this.#head.buffer);
+  // The record at hand, if it is taken in parts: what is kept of it, bytes seen (0: none at hand), its length (0: not
+  // known yet).
+  readonly #kept: RecordParts;
   #fill = 0;
   #totalBytes = 0;
   #crc = 0;
@@ -128,6 +136,8 @@ export class WalDecoder {
     this.#segmentBytes = options.segmentBytes;
     this.#timelines = options.timelines;
     this.#onRecord = options.onRecord;
+    this.#kept = new RecordParts(options.wholeRecords === true);
+    this.#visit = new RecordView(options.wholeRecords === true);
     this.#expected = pageExpectation(options.pgMajor, options.segmentBytes, options.systemId);
     this.reset(options.startLsn, options.start);
   }
@@ -378,8 +388,8 @@ export class WalDecoder {
     }
     if (this.#totalBytes === 0) {
       // The length is never torn by a page, as records are aligned to 8, but a chunk may end anywhere.
-      while (fill < RECORD.xid && at < until) this.#head[fill++] = bytes[at++] ?? 0;
-      if (fill === RECORD.xid) this.#checkRecordLength(this.#headView.getUint32(RECORD.totalBytes, true));
+      while (fill < RECORD.xid && at < until) this.#kept.bytes[fill++] = bytes[at++] ?? 0;
+      if (fill === RECORD.xid) this.#checkRecordLength(this.#kept.view.getUint32(RECORD.totalBytes, true));
     }
     if (at < until) {
       const taken = Math.min(this.#totalBytes - fill, until - at);
@@ -393,22 +403,20 @@ export class WalDecoder {
     return at;
   }
 
-  /** Keeps what belongs to the head, checks the header when it is complete, runs the checksum over the body. */
+  /** Keeps what is to be kept, checks the header when it is complete, runs the checksum over the body. */
   #takeRecordBytes(bytes: Uint8Array, at: number, count: number, fill: number): void {
-    if (fill < HEAD_BYTES) {
-      this.#head.set(bytes.subarray(at, at + Math.min(count, HEAD_BYTES - fill)), fill);
-    }
+    this.#kept.keep(bytes, at, count, fill);
     const ofHeader = Math.min(count, Math.max(0, RECORD_HEADER_BYTES - fill));
-    if (ofHeader > 0 && fill + ofHeader === RECORD_HEADER_BYTES) this.#checkRecordHeader(this.#headView, 0);
+    if (ofHeader > 0 && fill + ofHeader === RECORD_HEADER_BYTES) this.#checkRecordHeader(this.#kept.view, 0);
     if (count > ofHeader) this.#crc = crc32c(bytes.subarray(at + ofHeader, at + count), this.#crc);
   }
 
   #completeTakenRecord(): void {
-    const header = this.#head.subarray(0, CHECKSUMMED_HEADER_BYTES);
-    const checksum = crc32c(header, this.#crc);
-    this.#skipUntil = this.#completeRecord(this.#headView, 0, checksum, this.#offset);
+    const { bytes, view } = this.#kept;
+    const checksum = crc32c(bytes.subarray(0, CHECKSUMMED_HEADER_BYTES), this.#crc);
+    this.#skipUntil = this.#completeRecord(view, 0, checksum, this.#offset);
     this.#fill = this.#totalBytes = 0;
-    if (this.#onRecord !== undefined) this.#visitRecord(this.#onRecord, this.#headView, 0, this.#head);
+    if (this.#onRecord !== undefined) this.#visitRecord(this.#onRecord, view, 0, bytes);
   }
 
   #checkRecordLength(totalBytes: number): void {
@@ -492,7 +500,8 @@ export class WalDecoder {
     visit.totalBytes = view.getUint32(at + RECORD.totalBytes, true);
     visit.timelineId = this.#timelineId;
     visit.source = source;
-    visit.sourceAt = at;
+    visit.view = view;
+    visit.at = at;
     visitor(visit);
   }
 

@@ -24,7 +24,10 @@ export type WalDecodeErrorCode =
   | "ERR_WAL_RECORD_LENGTH" // a record's length is impossible; 0 where nothing was written yet
   | "ERR_WAL_RECORD_RMID" // a record of a resource manager that does not exist
   | "ERR_WAL_RECORD_PREV" // a record does not follow the record before it
-  | "ERR_WAL_RECORD_CRC"; // a record's checksum does not match its bytes
+  | "ERR_WAL_RECORD_CRC" // a record's checksum does not match its bytes
+  | "ERR_WAL_RECORD_STRUCTURE" // a verified record whose block references or lengths contradict each other
+  | "ERR_WAL_IMAGE" // a page image that does not unpack to a page
+  | "ERR_WAL_COMPRESSION"; // a page image compressed in a way that cannot be unpacked here
 
 /** Any expected failure of this package. Compare `code`. */
 export class WalDecodeError extends Error {

@@ -100,11 +100,22 @@ const MAGIC_BY_MAJOR: ReadonlyMap<number, number> = new Map([
 export function pageMagic(pgMajor: number): number {
   const magic = MAGIC_BY_MAJOR.get(pgMajor);
   if (magic !== undefined) return magic;
-  throw new WalDecodeError(
-    "ERR_WAL_VERSION",
-    INVALID_LSN,
-    `PostgreSQL ${String(pgMajor)} is not one of 15, 16, 17, 18`,
-  );
+  throw unknownVersion(pgMajor);
+}
+
+/**
+ * The version itself, if its format is known.
+ *
+ * @throws {WalDecodeError} ERR_WAL_VERSION
+ */
+export function checkedMajor(pgMajor: number): WalPgMajor {
+  if (MAGIC_BY_MAJOR.has(pgMajor)) return pgMajor as WalPgMajor;
+  throw unknownVersion(pgMajor);
+}
+
+function unknownVersion(pgMajor: number): WalDecodeError {
+  const text = `PostgreSQL ${String(pgMajor)} is not one of 15, 16, 17, 18`;
+  return new WalDecodeError("ERR_WAL_VERSION", INVALID_LSN, text);
 }
 
 /** The version whose WAL pages start with `magic`, or undefined if it is none of the known. */

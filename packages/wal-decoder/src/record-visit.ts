@@ -33,6 +33,23 @@ export interface RecordVisit {
   readonly timelineId: number;
   /** The record's first bytes, at most `HEAD_BYTES` of them. Lent for the visit; made when asked for. */
   readonly head: Uint8Array;
+  /**
+   * All bytes of the record from its header on, page headers and padding taken out. Lent for the visit; made when asked
+   * for.
+   *
+   * @throws {RangeError} the decoder was made without `wholeRecords`
+   */
+  readonly bytes: Uint8Array;
+  /** Halves of start and end as signed 32-bit integers, for visitors that make no bigint. */
+  readonly startHigh: number;
+  readonly startLow: number;
+  readonly endHigh: number;
+  readonly endLow: number;
+  /** The memory that the record is in, whole or its first bytes only, for visitors that make no object. Lent too. */
+  readonly source: Uint8Array;
+  readonly view: DataView;
+  /** Index in `view` of the record's first byte. */
+  readonly at: number;
 }
 
 /** The writable side of `RecordVisit`. */
@@ -50,10 +67,25 @@ export class RecordView implements RecordVisit {
   prevHigh = 0;
   prevLow = 0;
   source: Uint8Array = new Uint8Array(0);
-  sourceAt = 0;
+  view: DataView = new DataView(this.source.buffer);
+  at = 0;
+  readonly #whole: boolean;
+
+  constructor(whole: boolean) {
+    this.#whole = whole;
+  }
 
   get startLsn(): Lsn {
     return lsnOf(this.startHigh, this.startLow, 0);
+  }
+
+  get endHigh(): number {
+    const carries = (this.segmentLow >>> 0) + this.endOffset > 0xffff_ffff;
+    return carries ? (this.segmentHigh + 1) | 0 : this.segmentHigh;
+  }
+
+  get endLow(): number {
+    return (this.segmentLow + this.endOffset) | 0;
   }
 
   get endLsn(): Lsn {
@@ -65,6 +97,11 @@ export class RecordView implements RecordVisit {
   }
 
   get head(): Uint8Array {
-    return this.source.subarray(this.sourceAt, this.sourceAt + Math.min(this.totalBytes, HEAD_BYTES));
+    return this.source.subarray(this.at, this.at + Math.min(this.totalBytes, HEAD_BYTES));
+  }
+
+  get bytes(): Uint8Array {
+    if (!this.#whole) throw new RangeError("a decoder without wholeRecords keeps no record's bytes");
+    return this.source.subarray(this.at, this.at + this.totalBytes);
   }
 }

@@ -6,7 +6,7 @@
  */
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { parseLsn, parseSegmentFileName, segmentStart } from "@millrace/lsn";
+import { formatLsn, parseLsn, parseSegmentFileName, segmentStart } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
 import {
   findPostgres,
@@ -14,6 +14,7 @@ import {
   postgresOrSkip,
   runPostgresTool,
   temporaryDirectory,
+  writeEveryRecord,
 } from "@millrace/postgres-process";
 import type { PostgresInstallation } from "@millrace/postgres-process";
 
@@ -65,7 +66,11 @@ export class WalSource implements AsyncDisposable {
     return skip === "" ? postgresOrSkip("system").skip : skip;
   }
 
-  static async open(which: "system" | "embedded", segmentBytes: number): Promise<WalSource> {
+  static async open(
+    which: "system" | "embedded",
+    segmentBytes: number,
+    settings: Readonly<Record<string, string>> = {},
+  ): Promise<WalSource> {
     const installation = findPostgres(which);
     const tools = findPostgres("system");
     if (installation === undefined || tools === undefined) throw new Error("asked for without whyNot()");
@@ -81,6 +86,7 @@ export class WalSource implements AsyncDisposable {
         wal_keep_size: "512MB",
         max_wal_size: "1GB",
         autovacuum: "off",
+        ...settings,
       },
     });
     const source = new WalSource(cluster, segmentBytes, tools, async () => {
@@ -134,6 +140,11 @@ export class WalSource implements AsyncDisposable {
       "VACUUM FREEZE pgbench_branches",
     );
     await this.tool("pgbench", ["-n", "-t", "200", "-c", "2", this.cluster.url()]);
+  }
+
+  /** Records of nearly every type; see writeEveryRecord. */
+  async runEveryRecord(scale: number): Promise<void> {
+    await writeEveryRecord(this.cluster, { tools: this.#tools, scale });
   }
 
   /** What is on disk; positions up to here will not change any more. */
@@ -205,6 +216,33 @@ export class WalSource implements AsyncDisposable {
     }));
     if (records.length === 0) throw new Error(`pg_waldump printed no record: ${stderr}`);
     return records;
+  }
+
+  /** pg_waldump's own lines; undefined if there is none for this version. */
+  async dumpLines(startLsn: Lsn, endLsn: Lsn): Promise<readonly string[] | undefined> {
+    if (this.#tools.major !== this.pgMajor || this.#tools.tool("pg_waldump") === undefined) return undefined;
+    const range = ["-s", formatLsn(startLsn), "-e", formatLsn(endLsn)];
+    const { stdout, stderr } = await runPostgresTool(
+      this.#tools,
+      "pg_waldump",
+      ["-p", this.walDirectory, ...range],
+      { environment: { TZ: "UTC" } },
+    );
+    if (stdout === "") throw new Error(`pg_waldump printed nothing: ${stderr}`);
+    return stdout.trimEnd().split("\n");
+  }
+
+  /** What the server prints of each record: start, operation and description, its times as pg_waldump prints them. */
+  async describedRecords(startLsn: Lsn, endLsn: Lsn): Promise<readonly (readonly string[])[]> {
+    const query = `SELECT start_lsn, record_type, description FROM pg_get_wal_records_info('${formatLsn(startLsn)}', '${formatLsn(endLsn)}')`;
+    const options = ["-XAtq", "-F", "\u0001", "-R", "\u0002", "-d", this.cluster.url(), "-c", query];
+    const rows = (await this.tool("psql", options)).replace(/\n$/, "").split("\u0002");
+    const time = /(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(?:\.(\d{1,6}))?\+00/g;
+    return rows.map((row) =>
+      row
+        .replaceAll(time, (_, seconds: string, part = "") => `${seconds}.${String(part).padEnd(6, "0")} UTC`)
+        .split("\u0001"),
+    );
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
