@@ -25,6 +25,7 @@ const FLOORS: Readonly<Record<string, number>> = {
   "buffered-writer": 4,
   "read-stream": 4,
   "ephemeral-file": 5,
+  "wal-redo": 5,
   "wal-acceptor": 6,
   "wal-proposer": 6,
   server: 7,

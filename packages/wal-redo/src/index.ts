@@ -1,0 +1,15 @@
+/**
+ * The public face of @millrace/wal-redo: PostgreSQL's redo of single pages as functions, and the masks under which two
+ * states of a page are the same.
+ */
+export { applyBlock, needsBase, redoBlock } from "./apply.js";
+export type { RedoOutcome } from "./apply.js";
+export type { RedoEnvironment } from "./replay.js";
+export { applyMapEffect, implicitEffects } from "./implicit-effects.js";
+export type { MapEffect } from "./implicit-effects.js";
+export { Page } from "./page.js";
+export type { AddMode } from "./page.js";
+export { maskPage } from "./mask.js";
+export { RMGR } from "./rmgr.js";
+export { RedoError } from "./errors.js";
+export type { RedoErrorCode, RedoPlace } from "./errors.js";
