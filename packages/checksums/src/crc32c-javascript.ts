@@ -12,17 +12,22 @@ import { slicingTables } from "./polynomial.js";
 const TABLES: Int32Array = slicingTables();
 
 /**
- * Feeds `bytes` to a raw register.
+ * Feeds the bytes from `start` to before `end` to a raw register.
  *
- * @param bytes borrowed for the call
+ * @param bytes borrowed for the call; has them all
  * @returns the new register, as signed 32-bit
  */
-export function updateInJavaScript(register: number, bytes: Uint8Array): number {
+export function updateInJavaScript(
+  register: number,
+  bytes: Uint8Array,
+  start = 0,
+  end: number = bytes.length,
+): number {
   const tables = TABLES;
   let crc = register | 0;
-  let at = 0;
+  let at = start;
   // Every index is in range: bytes are below 256 and `at` below the length, so that no read is undefined.
-  for (const last = bytes.length - 8; at <= last; at += 8) {
+  for (const last = end - 8; at <= last; at += 8) {
     const low =
       crc ^
       ((bytes[at] as number) |
@@ -39,6 +44,6 @@ export function updateInJavaScript(register: number, bytes: Uint8Array): number 
       (tables[256 + (bytes[at + 6] as number)] as number) ^
       (tables[bytes[at + 7] as number] as number);
   }
-  for (; at < bytes.length; at++) crc = (crc >>> 8) ^ (tables[(crc ^ (bytes[at] as number)) & 255] as number);
+  for (; at < end; at++) crc = (crc >>> 8) ^ (tables[(crc ^ (bytes[at] as number)) & 255] as number);
   return crc;
 }

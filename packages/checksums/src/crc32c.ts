@@ -34,6 +34,33 @@ export function crc32c(bytes: Uint8Array, previous = 0): number {
   return ~updateInJavaScript(~previous, bytes) >>> 0;
 }
 
+/**
+ * The CRC-32C of the bytes from `start` to before `end`, without a view of them: where inputs are many and short, making the
+ * view costs as much as the checksum.
+ *
+ * @param bytes borrowed for the call, as for `crc32c`
+ * @param previous the checksum of the bytes before these; 0 to start
+ * @returns unsigned 32-bit
+ * @throws {TypeError} `bytes` is not an array of bytes
+ * @throws {RangeError} `previous` is not an unsigned 32-bit integer, or the range is not within `bytes`
+ */
+export function crc32cOfRange(bytes: Uint8Array, start: number, end: number, previous = 0): number {
+  checkBytes(bytes);
+  checkChecksum(previous);
+  if (!(
+    start >= 0 &&
+    start <= end &&
+    end <= bytes.length &&
+    Number.isInteger(start) &&
+    Number.isInteger(end)
+  )) {
+    throw new RangeError(`no bytes ${String(start)} to ${String(end)} in ${String(bytes.length)}`);
+  }
+  const kernel = end - start < KERNEL_BYTES_MIN ? undefined : thisThreadsKernel();
+  if (kernel !== undefined) return ~kernel.update(~previous, bytes.subarray(start, end)) >>> 0;
+  return ~updateInJavaScript(~previous, bytes, start, end) >>> 0;
+}
+
 /** What computes long inputs here: "webassembly", or "javascript" where there is no WebAssembly. Compiles the kernel. */
 export function crc32cMethod(): "webassembly" | "javascript" {
   return thisThreadsKernel() === undefined ? "javascript" : "webassembly";

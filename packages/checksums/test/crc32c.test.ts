@@ -8,7 +8,7 @@ import { updateInJavaScript } from "../src/crc32c-javascript.js";
 import { Crc32cKernel } from "../src/crc32c-kernel.js";
 import { INPUT_BYTES_MAX, LONG_LANE_BYTES, SHORT_LANE_BYTES } from "../src/crc32c-module.js";
 import { KERNEL_BYTES_MIN } from "../src/crc32c.js";
-import { combineCrc32c, Crc32c, crc32c, crc32cMethod } from "../src/index.js";
+import { combineCrc32c, Crc32c, crc32c, crc32cMethod, crc32cOfRange } from "../src/index.js";
 import { runtimeWebAssembly } from "../src/webassembly.js";
 import { bitwiseCrc32c, noise } from "./model.js";
 
@@ -16,6 +16,10 @@ const kernel = new Crc32cKernel(requireWebAssembly());
 
 const implementations = {
   dispatched: crc32c,
+  ranged: (bytes: Uint8Array, previous = 0): number => {
+    const larger = Buffer.concat([Buffer.of(1, 2, 3), bytes, Buffer.of(4)]);
+    return crc32cOfRange(larger, 3, 3 + bytes.length, previous);
+  },
   javascript: (bytes: Uint8Array, previous = 0): number => ~updateInJavaScript(~previous, bytes) >>> 0,
   webassembly: (bytes: Uint8Array, previous = 0): number => ~kernel.update(~previous, bytes) >>> 0,
 } as const;
@@ -207,3 +211,16 @@ function requireWebAssembly(): NonNullable<ReturnType<typeof runtimeWebAssembly>
   if (webAssembly === undefined) throw new Error("the tests of the kernel need WebAssembly");
   return webAssembly;
 }
+
+// Aim: a range that is not there is refused, not read as zeros. Method: each border, and numbers that are none.
+test.each([
+  [-1, 4],
+  [5, 4],
+  [0, 11],
+  [0.5, 4],
+  [0, 4.5],
+  [NaN, 4],
+  [0, NaN],
+])("a range from %f to %f of ten bytes is refused", (start, end) => {
+  expect(() => crc32cOfRange(new Uint8Array(10), start, end)).toThrow(RangeError);
+});

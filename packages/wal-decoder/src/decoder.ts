@@ -14,7 +14,7 @@
  * The rules are those of PostgreSQL's xlogreader.c; the streaming shape that of the decoder in Neon's
  * postgres_ffi, which keeps whole records in memory and does not know aborted ones.
  */
-import { crc32c } from "@millrace/checksums";
+import { crc32cOfRange } from "@millrace/checksums";
 import { BLOCK_BYTES, checkSegmentBytes, formatLsn, segmentOffset } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
 import { AbortedRecord } from "./aborted-record.js";
@@ -223,12 +223,14 @@ export class WalDecoder {
   /**
    * Takes the bytes that follow at `nextLsn`, any number of them.
    *
-   * @param bytes borrowed for the call; not written to, not kept
+   * @param chunk borrowed for the call; not written to, not kept
    * @throws {WalDecodeError} any code but ERR_WAL_VERSION and ERR_WAL_START; records before the bad one were taken.
    *   The same error again for each further call until `reset`.
    */
-  feed(bytes: Uint8Array): void {
+  feed(chunk: Uint8Array): void {
     if (this.#error !== undefined) throw this.#error;
+    // A view of a Buffer of Node's is a Buffer, which takes several times as long to make as a view of an array.
+    const bytes = new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength);
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     const end = bytes.byteLength;
     let at = 0;
@@ -364,8 +366,8 @@ export class WalDecoder {
       const body =
         totalBytes === RECORD_HEADER_BYTES
           ? 0
-          : crc32c(bytes.subarray(at + RECORD_HEADER_BYTES, at + totalBytes));
-      const checksum = crc32c(bytes.subarray(at, at + CHECKSUMMED_HEADER_BYTES), body);
+          : crc32cOfRange(bytes, at + RECORD_HEADER_BYTES, at + totalBytes);
+      const checksum = crc32cOfRange(bytes, at, at + CHECKSUMMED_HEADER_BYTES, body);
       const endOffset = this.#completeRecord(view, at, checksum, this.#offset + totalBytes);
       const next = Math.min(until, at + totalBytes + paddingBytes(totalBytes));
       this.#offset += next - at;
@@ -408,12 +410,12 @@ export class WalDecoder {
     this.#kept.keep(bytes, at, count, fill);
     const ofHeader = Math.min(count, Math.max(0, RECORD_HEADER_BYTES - fill));
     if (ofHeader > 0 && fill + ofHeader === RECORD_HEADER_BYTES) this.#checkRecordHeader(this.#kept.view, 0);
-    if (count > ofHeader) this.#crc = crc32c(bytes.subarray(at + ofHeader, at + count), this.#crc);
+    if (count > ofHeader) this.#crc = crc32cOfRange(bytes, at + ofHeader, at + count, this.#crc);
   }
 
   #completeTakenRecord(): void {
     const { bytes, view } = this.#kept;
-    const checksum = crc32c(bytes.subarray(0, CHECKSUMMED_HEADER_BYTES), this.#crc);
+    const checksum = crc32cOfRange(bytes, 0, CHECKSUMMED_HEADER_BYTES, this.#crc);
     this.#skipUntil = this.#completeRecord(view, 0, checksum, this.#offset);
     this.#fill = this.#totalBytes = 0;
     if (this.#onRecord !== undefined) this.#visitRecord(this.#onRecord, view, 0, bytes);

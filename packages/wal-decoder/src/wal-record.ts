@@ -48,7 +48,7 @@ export class WalRecord {
   view: DataView = new DataView(this.source.buffer);
   at = 0;
   /** References in the order of their ids; filled again by the next record. */
-  readonly refs: readonly BlockRef[];
+  refs: readonly BlockRef[];
   /** Where the main data begin in that memory, and how many bytes they are. */
   mainAt = 0;
   mainBytes = 0;
@@ -57,8 +57,10 @@ export class WalRecord {
   /** Top-level transaction of a subtransaction's record, 0 if none is named. */
   topXid = 0;
 
-  readonly #refs: BlockRef[] = [];
+  /** The references that are filled, and lists of the first so many of them: each made once. */
   readonly #pool: BlockRef[] = [];
+  readonly #lists: (readonly BlockRef[])[] = [[]];
+  #count = 0;
   // Of the header item at hand.
   #next = 0;
   #left = 0;
@@ -70,7 +72,7 @@ export class WalRecord {
    */
   constructor(pgMajor: number) {
     this.pgMajor = checkedMajor(pgMajor);
-    this.refs = this.#refs;
+    this.refs = this.#lists[0] ?? [];
   }
 
   get startLsn(): Lsn {
@@ -115,7 +117,7 @@ export class WalRecord {
 
   /** The reference with this id, if the record has it. */
   ref(id: number): BlockRef | undefined {
-    for (const ref of this.#refs) if (ref.id === id) return ref;
+    for (const ref of this.refs) if (ref.id === id) return ref;
     return undefined;
   }
 
@@ -164,7 +166,7 @@ export class WalRecord {
     this.info = view.getUint8(at + RECORD.info);
     this.rmid = view.getUint8(at + RECORD.rmid);
     this.originId = this.topXid = this.mainBytes = 0;
-    this.#refs.length = 0;
+    this.#count = 0;
     this.#payload = 0;
     this.#next = at + RECORD_HEADER_BYTES;
     this.#left = this.totalBytes - RECORD_HEADER_BYTES;
@@ -195,11 +197,13 @@ export class WalRecord {
   }
 
   #readRef(id: number): void {
-    const previous = this.#refs.at(-1);
-    const ref = (this.#pool[this.#refs.length] ??= new BlockRef());
+    const { view } = this;
+    const previous = this.#count === 0 ? undefined : this.#pool[this.#count - 1];
+    const ref = (this.#pool[this.#count] ??= new BlockRef());
+    const at = this.#take(3);
     ref.id = id;
-    ref.flags = this.#u8();
-    ref.dataBytes = this.#u16();
+    ref.flags = view.getUint8(at);
+    ref.dataBytes = view.getUint16(at + 1, true);
     this.#payload += ref.dataBytes;
     if (ref.fork > FORK.init) throw this.#refuse(`block ${String(id)} is of fork ${String(ref.fork)}`);
     if (((ref.flags & BLOCK_FLAG.hasData) !== 0) !== ref.dataBytes > 0) {
@@ -210,9 +214,10 @@ export class WalRecord {
     ref.imageBytes = ref.imageFlags = ref.holeOffset = ref.holeBytes = 0;
     if ((ref.flags & BLOCK_FLAG.hasImage) !== 0) this.#readImage(ref);
     if ((ref.flags & BLOCK_FLAG.sameRelation) === 0) {
-      ref.spc = this.#u32();
-      ref.db = this.#u32();
-      ref.rel = this.#u32();
+      const relation = this.#take(12);
+      ref.spc = view.getUint32(relation, true);
+      ref.db = view.getUint32(relation + 4, true);
+      ref.rel = view.getUint32(relation + 8, true);
     } else {
       if (previous === undefined) throw this.#refuse("the first block is of the relation of the one before");
       ref.spc = previous.spc;
@@ -220,7 +225,7 @@ export class WalRecord {
       ref.rel = previous.rel;
     }
     ref.block = this.#u32();
-    this.#refs.push(ref);
+    this.#count += 1;
   }
 
   #readImage(ref: BlockRef): void {
@@ -251,7 +256,8 @@ export class WalRecord {
   /** Hands out what follows the header: each block's image and data, then the main data. */
   #place(): void {
     let at = this.#next;
-    for (const ref of this.#refs) {
+    this.refs = this.#lists[this.#count] ??= this.#pool.slice(0, this.#count);
+    for (const ref of this.refs) {
       ref.imageAt = at;
       at += ref.imageBytes;
       ref.dataAt = at;
