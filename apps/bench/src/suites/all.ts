@@ -10,6 +10,7 @@ import { commitSuite } from "./commit.js";
 import { decodeSuite } from "./decode.js";
 import { memorySuite } from "./memory.js";
 import { poolSuite } from "./pool.js";
+import { redoSuite } from "./redo.js";
 import { scanSuite } from "./scan.js";
 import { walWriteSuite } from "./wal-write.js";
 import { writerSuite } from "./writer.js";
@@ -24,6 +25,7 @@ export const SUITES: readonly Suite[] = [
   walWriteSuite,
   scanSuite,
   decodeSuite,
+  redoSuite,
   acceptorSuite,
   commitSuite,
 ];
