@@ -22,6 +22,8 @@ import { flagName, resolveOptions, variableName } from "./configuration/option.j
 import type { OptionSpec, OptionTable } from "./configuration/option.js";
 import { SYNC_OPTIONS } from "./configuration/sync-options.js";
 import type { SyncConfiguration } from "./configuration/sync-options.js";
+import { WALDUMP_OPTIONS } from "./configuration/waldump-options.js";
+import type { WaldumpConfiguration } from "./configuration/waldump-options.js";
 import { EXIT } from "./errors.js";
 
 /** What the commands do; each gives the process's exit code. */
@@ -32,6 +34,7 @@ export interface Commands {
   demo(configuration: DemoConfiguration): Promise<number>;
   status(configuration: StatusConfiguration): Promise<number>;
   sync(configuration: SyncConfiguration): Promise<number>;
+  waldump(configuration: WaldumpConfiguration): Promise<number>;
 }
 
 function helpText(key: string, spec: OptionSpec<unknown>): string {
@@ -129,6 +132,10 @@ export async function runCommandLine(
       "bring acceptors into agreement for a failover: fence older bridges, print where the log ends",
     );
   addOptions(sync, SYNC_OPTIONS, environment, (found) => commands.sync(found), done);
+  const waldump = program
+    .command("waldump")
+    .description("print the records of WAL files as pg_waldump does, of PostgreSQL 15 to 18");
+  addOptions(waldump, WALDUMP_OPTIONS, environment, (found) => commands.waldump(found), done);
   for (const command of [program, ...program.commands]) command.exitOverride();
   try {
     await program.parseAsync(argv, { from: "user" });

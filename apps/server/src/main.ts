@@ -14,6 +14,7 @@ import { runBridge } from "./parts/bridge-process.js";
 import { runStatus } from "./status/status-command.js";
 import { runSync } from "./sync-command.js";
 import { ownVersion } from "./version.js";
+import { runWaldump } from "./waldump/waldump-command.js";
 
 async function main(): Promise<number> {
   try {
@@ -24,6 +25,7 @@ async function main(): Promise<number> {
       demo: runDemo,
       status: runStatus,
       sync: runSync,
+      waldump: (configuration) => runWaldump(configuration),
     });
   } catch (error) {
     if (error instanceof ServerError) {

@@ -18,6 +18,7 @@ const commands: Commands = {
   demo: record("demo", 1),
   status: record("status", 1),
   sync: record("sync", 76),
+  waldump: record("waldump", 0),
 };
 
 function record(command: string, code: number): (configuration: object) => Promise<number> {

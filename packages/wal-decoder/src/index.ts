@@ -15,6 +15,8 @@ export type { RecordDescription } from "./describe/describe-record.js";
 export { restoreImage } from "./block-image.js";
 export { SCAN_BLOCK_BYTES, scanWal } from "./scan.js";
 export type { WalEnd, WalEndReason, WalScanOptions } from "./scan.js";
+export { readSegmentHeader } from "./segment-header.js";
+export type { SegmentHeader } from "./segment-header.js";
 export { encodeFirstSegmentHeaders, encodePageHeader, findFirstRecordLsn } from "./page-header.js";
 export type { FirstRecordQuery, PageHeaderFields, PlacedPageHeader } from "./page-header.js";
 export {
