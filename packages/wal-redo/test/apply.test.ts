@@ -168,6 +168,7 @@ test.each<[string, RecordSpec, RedoErrorCode]>([
   }
   expect(error).toBeInstanceOf(RedoError);
   const { code: found, place } = error as RedoError;
+  if (place === undefined) throw new Error("no place");
   expect([found, place.lsn, place.rmid, place.operation]).toEqual([
     code,
     record.startLsn,
