@@ -28,6 +28,7 @@ const FLOORS: Readonly<Record<string, number>> = {
   "wal-redo": 5,
   "wal-acceptor": 6,
   "wal-proposer": 6,
+  "page-service": 6,
   server: 7,
   simulator: 7,
   bench: 7,
