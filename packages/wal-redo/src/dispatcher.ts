@@ -13,9 +13,10 @@ import type { RedoJob, RedoWorker } from "./redo-worker.js";
 export interface Job extends RedoJob, QueuedJob {
   /** The page. */
   readonly key: string;
-  /** Nobody wants the answer any more. */
-  isAbandoned: boolean;
 }
+
+/** Jobs that wait for a worker while it is being started. */
+const WAIT_FOR_START_MAX = 16;
 
 /** What is asked of a worker here. */
 export type WorkerPlace = Pick<RedoWorker, "state" | "inFlight" | "hasRoomFor" | "send" | "ensure">;
@@ -31,9 +32,10 @@ export class Dispatcher {
   readonly #queue: RedoQueue<Job>;
   readonly #onFree: () => void;
   readonly #places = new Map<string, Place>();
-  /** Jobs for a page whose worker is full, by worker, in order. */
+  /** Jobs that wait for a worker which is full or being started, in order. */
   readonly #parked = new Map<WorkerPlace, Job[]>();
   #parkedCount = 0;
+  readonly #starting = new Set<WorkerPlace>();
   #isStopped = false;
 
   /**
@@ -83,45 +85,66 @@ export class Dispatcher {
     if (this.#isStopped) return;
     for (const worker of this.#workers) this.#sendParked(worker);
     while (this.#queue.size > 0) {
-      const free = this.#workers.filter((worker) => worker.hasRoomFor(0));
+      const free = this.#workers.filter((worker) => this.#isFree(worker));
       if (free.length === 0) return;
       const job = this.#queue.take();
       if (job === undefined) return;
       const worker = this.#enter(job, free);
-      const isFirst = (this.#parked.get(worker)?.length ?? 0) === 0;
-      if (!isFirst || !worker.hasRoomFor(job.bytes)) {
-        this.#park(worker, job);
-        continue;
-      }
-      this.#onFree();
-      this.#give(worker, job);
+      this.#park(worker, job);
+      this.#sendParked(worker);
     }
+  }
+
+  /** Whether a worker is there for pages that no worker has. */
+  #isFree(worker: WorkerPlace): boolean {
+    const parked = this.#parked.get(worker)?.length ?? 0;
+    return isRunning(worker) ? parked === 0 && worker.hasRoomFor(0) : parked < WAIT_FOR_START_MAX;
   }
 
   #sendParked(worker: WorkerPlace): void {
     const jobs = this.#parked.get(worker) ?? [];
-    for (let [job] = jobs; job !== undefined && worker.hasRoomFor(job.bytes); [job] = jobs) {
+    if (jobs.length > 0 && !isRunning(worker)) this.#start(worker);
+    for (
+      let [job] = jobs;
+      job !== undefined && isRunning(worker) && worker.hasRoomFor(job.bytes);
+      [job] = jobs
+    ) {
       jobs.shift();
       this.#parkedCount -= 1;
       this.#onFree();
-      this.#give(worker, job);
+      worker.send(job);
     }
   }
 
-  #give(worker: WorkerPlace, job: Job): void {
-    if (worker.state === "ready" || worker.state === "busy") {
-      worker.send(job);
-      return;
-    }
+  /** Starts a worker for those that wait for it. If it does not start, all of them are told. */
+  #start(worker: WorkerPlace): void {
+    if (this.#starting.has(worker)) return;
+    this.#starting.add(worker);
     worker.ensure().then(
       () => {
-        if (job.isAbandoned) this.leave(job);
-        else if (worker.state === "absent") {
-          job.failed(new RedoError("ERR_REDO_PROCESS_DIED", undefined, "the worker ended"));
-        } else worker.send(job);
+        this.#starting.delete(worker);
+        if (isRunning(worker)) this.dispatch();
+        else
+          this.#failParked(
+            worker,
+            new RedoError("ERR_REDO_PROCESS_DIED", undefined, "the worker ended at once"),
+          );
       },
-      (error: unknown) => job.failed(error as RedoError),
+      (error: unknown) => {
+        this.#starting.delete(worker);
+        this.#failParked(worker, error as RedoError);
+      },
     );
+  }
+
+  #failParked(worker: WorkerPlace, error: RedoError): void {
+    const jobs = this.#parked.get(worker)?.splice(0) ?? [];
+    this.#parkedCount -= jobs.length;
+    for (const job of jobs) {
+      this.#onFree();
+      job.failed(error);
+    }
+    this.dispatch();
   }
 
   #park(worker: WorkerPlace, job: Job): void {
@@ -154,4 +177,8 @@ export class Dispatcher {
     this.#places.set(job.key, { worker, count: 1 });
     return worker;
   }
+}
+
+function isRunning(worker: WorkerPlace): boolean {
+  return worker.state === "ready" || worker.state === "busy";
 }

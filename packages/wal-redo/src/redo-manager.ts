@@ -278,7 +278,6 @@ export class RedoManager implements AsyncDisposable {
       owner: request.owner ?? "",
       isDemand: request.purpose === "read",
       cost: records.length,
-      isAbandoned: false,
       done: (page) => {
         this.#records += records.length;
         this.#settled(job);
@@ -290,7 +289,6 @@ export class RedoManager implements AsyncDisposable {
       },
     };
     const abort = (): void => {
-      job.isAbandoned = true;
       // One that a worker has stays there until it is answered, for its place in the order of the replies.
       if (this.#dispatcher.remove(job)) this.#admission.admit();
       answer.reject(signal?.reason);

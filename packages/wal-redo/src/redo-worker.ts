@@ -95,7 +95,7 @@ export class RedoWorker {
   /** Whether a request of so many bytes may be sent now; one that is larger than the limit may go alone. */
   hasRoomFor(bytes: number): boolean {
     const instance = this.#instance;
-    if (instance === undefined) return this.#launch === undefined;
+    if (instance === undefined) return false;
     if (instance.inFlight.size === 0) return true;
     return (
       instance.inFlight.size < IN_FLIGHT_MAX && instance.unackedBytes + bytes <= this.#options.unackedBytesMax

@@ -42,7 +42,6 @@ function job(key: string): Job {
     bytes: 1,
     key,
     ...queued,
-    isAbandoned: false,
     done: settle,
     failed: settle,
   };

@@ -5,9 +5,10 @@
  */
 import { spawn } from "node:child_process";
 import { channel } from "node:diagnostics_channel";
-import { existsSync } from "node:fs";
+import { copyFileSync, existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { temporaryDirectory } from "@millrace/postgres-process";
 import { afterEach, describe, expect, test } from "vitest";
 import { RedoError, RedoManager } from "../src/index.js";
 import type { RedoEngine, RedoManagerOptions, RedoProcessEvent, StderrLine } from "../src/index.js";
@@ -328,6 +329,26 @@ test("what cannot be started is told to everybody, and may be tried again", asyn
   );
   const silent = { command: ["/bin/sleep", "100"], dialect: "x1" } as const;
   expect(await codeOf(RedoManager.open({ engine: silent, launchTimeoutMs: 200 }))).toBe("ERR_REDO_LAUNCH");
+});
+
+// Aim: who comes while a worker is started shares its fate, once. Method: a program that is taken away while nothing runs, and
+// put back.
+test("a start that fails is one start for all who wait for it", async () => {
+  await using directory = await temporaryDirectory();
+  const program = join(directory.path, "child.mjs");
+  copyFileSync(FAKE, program);
+  const redo = await manager({ engine: { command: [process.execPath, program], dialect: "x1" } });
+  expect(redo.tryQuiesce(0)).toBe(true);
+  await until(() => redo.status().killed.quiesce === 1);
+  rmSync(program);
+  const codes = await Promise.all(
+    Array.from({ length: 12 }, (_, block) => codeOf(redo.redo(requestFor(block)))),
+  );
+  expect([...new Set(codes)]).toEqual(["ERR_REDO_LAUNCH"]);
+  await until(() => redo.status().killed.startup === 1);
+  expect(redo.status()).toMatchObject({ started: 2, queued: 0 });
+  copyFileSync(FAKE, program);
+  expect(Buffer.from(await redo.redo(requestFor(7))).readUInt32BE(100)).toBe(7);
 });
 
 test.each([
