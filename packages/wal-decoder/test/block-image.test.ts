@@ -141,6 +141,21 @@ describe.each([
   });
 });
 
+// Aim: a copy begins among what was written. Method: one byte, then a copy from a byte before it, and from itself.
+test.each([
+  ["pglz, before the start", pglzDecompress, [0x02, 0x61, 0x01, 0x02]],
+  ["pglz, from itself", pglzDecompress, [0x02, 0x61, 0x01, 0x00]],
+  ["lz4, before the start", lz4Decompress, [0x10, 0x61, 0x02, 0x00, 0x00]],
+  ["lz4, from itself", lz4Decompress, [0x10, 0x61, 0x00, 0x00, 0x00]],
+] as const)("a copy of %s is refused", (name, decompress, bytes) => {
+  const target = new Uint8Array(5);
+  expect(decompress(Uint8Array.from(bytes), target)).toBe(false);
+  // The same with the distance 1 is right.
+  const right = bytes.map((byte, index) => (index === (name.startsWith("pglz") ? 3 : 2) ? 1 : byte));
+  expect(decompress(Uint8Array.from(right), target)).toBe(true);
+  expect([...target]).toEqual([0x61, 0x61, 0x61, 0x61, 0x61]);
+});
+
 /** A record with one image, its parts as the header has them. */
 function recordWith(stored: Uint8Array, flags: number, holeOffset: number, holeBytes: number): WalRecord {
   const compressed = (flags & 0x1c) !== 0;
