@@ -190,7 +190,8 @@ export async function writeEveryRecord(cluster: PostgresCluster, options: EveryR
   await using directory = await temporaryDirectory("millrace-workload-");
   const script = join(directory.path, "clients.sql");
   await writeFile(script, CLIENTS_SCRIPT, { mode: 0o644 });
-  const transactions = String(Math.ceil(250 * scale));
+  // Fewer would not always meet each other's rows.
+  const transactions = String(Math.max(150, Math.ceil(250 * scale)));
   // One try each: what collides is rolled back, which is part of the workload.
   await run("pgbench", ["-n", "-c", "6", "-j", "2", "-t", transactions, "-f", script, url]);
   await sql(["VACUUM (FREEZE) parent", "VACUUM child", "CHECKPOINT", "DELETE FROM child WHERE id % 2 = 0"]);

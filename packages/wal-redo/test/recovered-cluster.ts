@@ -89,6 +89,8 @@ export class BaseBackup {
     const log = await readFile(cluster.logFile, "utf8");
     if (!log.includes("recovery stopping"))
       throw new Error(`recovery did not reach its target: ${log.slice(-2000)}`);
+    if (!log.includes("restartpoint complete"))
+      throw new Error(`recovery did not write its pages: ${log.slice(-4000)}`);
     return data;
   }
 }

@@ -6,7 +6,20 @@ import { formatLsn, parseLsn } from "@millrace/lsn";
 import type { Lsn } from "@millrace/lsn";
 import { runPostgresTool } from "@millrace/postgres-process";
 import { describe, expect, test } from "vitest";
-import { applyMapEffect, implicitEffects, needsBase, Page, redoBlock, RedoError } from "../src/index.js";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import {
+  applyMapEffect,
+  applySlruEffect,
+  implicitEffects,
+  needsBase,
+  Page,
+  redoBlock,
+  RedoError,
+  SLRU_PAGES_PER_SEGMENT,
+  slruEffects,
+} from "../src/index.js";
+import type { SlruPageEffect } from "../src/index.js";
 import type { WalRecord } from "@millrace/wal-decoder";
 import { BaseBackup, RelationFiles } from "./recovered-cluster.js";
 import { pageKey, RedoSource, whyNot } from "./redo-source.js";
@@ -32,6 +45,8 @@ const MAIN_FORK_FLAG = 1;
 /** Every page that the WAL changes, and the records that change it. */
 class History {
   readonly records: Change[] = [];
+  /** Changes of the transaction logs. */
+  readonly slru: { readonly effect: SlruPageEffect; readonly endLsn: Lsn }[] = [];
   readonly pages = new Map<
     string,
     { place: Place; changes: { record: number; from: "ref" | "effect" | "cut" }[] }
@@ -49,6 +64,11 @@ class History {
       change({ ...effect, fork: 2, block: effect.mapBlock }, "effect");
     for (const { spc, db, rel, fork, block } of record.refs) change({ spc, db, rel, fork, block }, "ref");
     if (record.rmid === STORAGE && record.operation === TRUNCATE) this.#cut(record, change);
+    for (const effect of slruEffects(record)) {
+      // Nothing is old enough here to be removed.
+      if (effect.kind === "truncate" || effect.kind === "remove") continue;
+      this.slru.push({ effect, endLsn: record.endLsn });
+    }
     this.records.push({
       bytes: Uint8Array.from(record.bytes),
       startLsn: record.startLsn,
@@ -104,18 +124,26 @@ describe.each(["system", "embedded"] as const)("pages of the %s PostgreSQL", (wh
         history.add(record),
       );
 
-      const middle = history.records[Math.floor(history.records.length * 0.6)];
-      if (middle === undefined) throw new Error("no records");
+      // Behind the checkpoint, however much the load before it wrote.
+      const later = history.records.filter(({ startLsn }) => startLsn > first);
+      const middle = later[Math.floor(later.length * 0.6)];
+      // Recovery stops behind the first record that begins at its target or later.
+      const early = history.records.findLast(({ endLsn }) => endLsn <= first);
+      if (middle === undefined || early === undefined) throw new Error("no records");
       const targets = [
-        { name: "early", target: { lsn: formatLsn(first) }, lsn: first },
+        { name: "early", target: { lsn: formatLsn(early.startLsn) }, lsn: early.endLsn },
         { name: "middle", target: { lsn: formatLsn(middle.startLsn) }, lsn: middle.endLsn },
         { name: "late", target: { name: "end" }, lsn: end },
       ];
       const compared: number[] = [];
+      let slruPages: readonly string[] = [];
       for (const { name, target, lsn } of targets) {
-        const recovered = new RelationFiles(await backup.recover(source, name, target));
+        const directory = await backup.recover(source, name, target);
+        const recovered = new RelationFiles(directory);
         compared.push(await compare(source, history, new RelationFiles(backup.directory), recovered, lsn));
+        slruPages = await compareSlru(history, backup.directory, directory, lsn);
       }
+      expect([...slruPages].sort()).toEqual(["multixact-members 0", "multixact-offsets 0", "xact 0"]);
       expect(Math.min(...compared)).toBeGreaterThan(150);
     },
     240_000,
@@ -181,4 +209,45 @@ async function compare(
   }
   expect(different).toEqual([]);
   return compared;
+}
+
+const SLRU_DIRECTORY = {
+  xact: "pg_xact",
+  "multixact-offsets": "pg_multixact/offsets",
+  "multixact-members": "pg_multixact/members",
+} as const;
+
+/** A page of a transaction log; undefined if its file does not have it. */
+async function slruPage(directory: string, { slru, page }: SlruPageEffect): Promise<Uint8Array | undefined> {
+  const segment = Math.floor(page / SLRU_PAGES_PER_SEGMENT);
+  const name = segment.toString(16).toUpperCase().padStart(4, "0");
+  const at = (page % SLRU_PAGES_PER_SEGMENT) * 8192;
+  const file = await readFile(join(directory, SLRU_DIRECTORY[slru], name)).catch(() => Buffer.alloc(0));
+  return file.byteLength < at + 8192 ? undefined : Uint8Array.from(file.subarray(at, at + 8192));
+}
+
+/** Makes all changes up to `lsn` on the backup's pages and compares them; gives the names of the pages. */
+async function compareSlru(
+  history: History,
+  backup: string,
+  recovered: string,
+  lsn: Lsn,
+): Promise<readonly string[]> {
+  const pages = new Map<string, { effect: SlruPageEffect; bytes: Uint8Array }>();
+  for (const { effect, endLsn } of history.slru) {
+    if (endLsn > lsn) break;
+    const name = `${effect.slru} ${String(effect.page)}`;
+    let page = pages.get(name);
+    if (page === undefined) {
+      page = { effect, bytes: (await slruPage(backup, effect)) ?? new Uint8Array(8192) };
+      pages.set(name, page);
+    }
+    applySlruEffect(effect, page.bytes);
+  }
+  for (const [name, { effect, bytes }] of pages) {
+    const wanted = await slruPage(recovered, effect);
+    const at = bytes.findIndex((byte, index) => byte !== wanted?.[index]);
+    expect(`${name}: ${String(at)}`).toBe(`${name}: -1`);
+  }
+  return [...pages.keys()];
 }
