@@ -143,7 +143,10 @@ describe.each(["system", "embedded"] as const)("pages of the %s PostgreSQL", (wh
         compared.push(await compare(source, history, new RelationFiles(backup.directory), recovered, lsn));
         slruPages = await compareSlru(history, backup.directory, directory, lsn);
       }
-      expect([...slruPages].sort()).toEqual(["multixact-members 0", "multixact-offsets 0", "xact 0"]);
+      // How many pages of members there are depends on which clients met.
+      expect(slruPages).toEqual(
+        expect.arrayContaining(["multixact-members 0", "multixact-offsets 0", "xact 0"]),
+      );
       expect(Math.min(...compared)).toBeGreaterThan(150);
     },
     240_000,
